@@ -1,0 +1,1 @@
+"""Our own HTTP: liveness, readiness, metrics."""

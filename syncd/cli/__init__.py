@@ -1,0 +1,78 @@
+"""The command line: one file a group of commands. Errors are one sentence on stderr.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 held or waiting for a person,
+4 the two sides differ.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncd import __version__
+
+DAEMON, LOOK, STEER, SET_UP = "Run", "Look", "Steer", "Set up"
+
+app = typer.Typer(
+    name="syncd",
+    help="Keeps customers in sync both ways between your CRM (over Kafka) and TD SYNNEX StreamOne ION.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"syncd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="TOML file; the environment (SYNCD_…) goes over it."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    context.obj = config
+
+
+def main() -> None:
+    """Run a command; what went wrong becomes one sentence and an exit code."""
+    from syncd.core.errors import BadConfiguration, SyncdError
+
+    try:
+        app()
+    except BadConfiguration as error:
+        for line in error.sentence.splitlines():
+            print(f"syncd: {line}", file=sys.stderr)
+        sys.exit(2)
+    except SyncdError as error:
+        print(f"syncd: {error.sentence}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+from syncd.cli import config, daemon, links, looks, setup, sim  # noqa: E402
+
+app.command("run", rich_help_panel=DAEMON)(daemon.run)
+app.command("demo", rich_help_panel=DAEMON)(daemon.demo)
+app.command("check", rich_help_panel=DAEMON)(setup.check)
+app.command("status", rich_help_panel=LOOK)(looks.status)
+app.add_typer(links.app, name="links", rich_help_panel=LOOK)
+app.command("conflicts", rich_help_panel=LOOK)(looks.conflicts)
+app.add_typer(looks.letters, name="dead-letters", rich_help_panel=LOOK)
+app.add_typer(setup.token, name="token", rich_help_panel=SET_UP)
+app.add_typer(setup.db, name="db", rich_help_panel=SET_UP)
+app.add_typer(config.app, name="config", rich_help_panel=SET_UP)
+app.add_typer(sim.app, name="sim", rich_help_panel=SET_UP)

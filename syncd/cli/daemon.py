@@ -1,0 +1,37 @@
+"""``run`` and ``demo``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(context: typer.Context) -> None:
+    """Run the daemon until SIGTERM; it finishes the calls under way and leaves nothing half done.
+
+    Needs at least SYNCD_KAFKA__BOOTSTRAP_SERVERS, SYNCD_ION__ACCOUNT_ID and, the first time,
+    SYNCD_ION__REFRESH_TOKEN. `syncd check` tries them all.
+    """
+    import uvloop
+
+    from syncd import logs
+    from syncd.app import run_daemon
+    from syncd.settings import load
+
+    settings, _ = load(context.obj if isinstance(context.obj, Path) else None)
+    logs.configure(settings.log.format, settings.log.level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run_daemon(settings))
+
+
+def demo(
+    stay: Annotated[bool, typer.Option("--stay", help="Keep running afterwards, until Ctrl-C.")] = False,
+    dialect: Annotated[str, typer.Option(help="Which ION to simulate: live or seed.")] = "live",
+) -> None:
+    """See it work in a minute: a simulated ION and CRM, a broker, and the real daemon between them."""
+    from syncd.sim.demo import run_demo
+
+    raise typer.Exit(asyncio.run(run_demo(stay=stay, dialect=dialect)))

@@ -1,0 +1,151 @@
+"""``links``: the mapping table between CRM ids and ION ids."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syncd.cli.output import AsJson, Limit, print_json, print_table, shown, when, with_store
+
+if TYPE_CHECKING:
+    from syncd.core.link import Link, LinkState
+    from syncd.core.record import Record
+    from syncd.core.work import Hold
+    from syncd.settings import Settings
+    from syncd.store.sql import SqlStore, SqlUnit
+
+app = typer.Typer(help="Which CRM customer is which ION customer.", no_args_is_help=True)
+
+
+class State(StrEnum):
+    LINKED = "linked"
+    MISSING_IN_ION = "missing-in-ion"
+    DELETED_IN_CRM = "deleted-in-crm"
+
+
+@app.command("list")
+def list_links(
+    context: typer.Context,
+    state: Annotated[State | None, typer.Option(help="Only links in this state.")] = None,
+    limit: Limit = 100,
+    after: Annotated[str, typer.Option(help="CRM ids after this one, for the next page.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """The links, by CRM id."""
+    found = with_store(context, lambda store, _: _read(store, state, after, limit))
+    if as_json:
+        print_json([link_json(link) for link in found])
+        return
+    rows = [(link.crm_id, link.ion_id, link.state, link.how, when(link.since)) for link in found]
+    print_table(("CRM id", "ION id", "state", "how", "since"), rows, "No links.")
+    if len(found) == limit:
+        typer.echo(f"More: syncd links list --after {found[-1].crm_id}")
+
+
+@app.command("show")
+def show_link(
+    context: typer.Context,
+    customer: Annotated[str, typer.Argument(help="A CRM id, or an ION id as `ion:ID`.")],
+    as_json: AsJson = False,
+) -> None:
+    """One customer: both sides' values, what was agreed on, what it waits for."""
+    found = with_store(context, lambda store, _: _customer(store, customer))
+    if as_json:
+        print_json(found)
+        return
+    for name in ("crm_id", "ion_id", "state", "how", "waits_for"):
+        if found[name]:
+            typer.echo(f"{name.replace('_', ' ')}: {found[name]}")
+    rows = [(name, *(shown_json(part) for part in parts)) for name, parts in found["fields"].items()]
+    print_table(("field", "CRM", "ION", "agreed"), rows, "Nothing is known of either side yet.")
+    for candidate in found["candidates"]:
+        typer.echo("may be {crm_id} = {ion_id} ({tier}, {score})".format(**candidate))
+
+
+@app.command("export")
+def export(context: typer.Context) -> None:
+    """All links as CSV on standard output."""
+
+    async def write(store: SqlStore, _: Settings) -> None:
+        out = csv.writer(sys.stdout)
+        out.writerow(("crm_id", "ion_id", "state", "how", "since"))
+        after = ""
+        while page := await _read(store, None, after, 1_000):
+            out.writerows((link.crm_id, link.ion_id, link.state, link.how, when(link.since)) for link in page)
+            after = page[-1].crm_id
+
+    with_store(context, write)
+
+
+async def _read(store: SqlStore, state: State | None, after: str, limit: int) -> list[Link]:
+    async with store.begin() as unit:
+        return await unit.list_links(_link_state(state), after, limit)
+
+
+def _link_state(state: State | None) -> LinkState | None:
+    from syncd.core.link import LinkState
+
+    return None if state is None else LinkState(state.value)
+
+
+def link_json(link: Link) -> dict[str, Any]:
+    return {
+        "crm_id": link.crm_id,
+        "ion_id": link.ion_id,
+        "state": link.state.value,
+        "how": link.how.value,
+        "since": when(link.since),
+    }
+
+
+async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
+    from syncd.core.errors import UserError
+    from syncd.core.values import Subject, value_to_json
+    from syncd.engine.pair import load_pair
+
+    subject = Subject(customer if customer.startswith(("ion:", "crm:")) else f"crm:{customer}")
+    async with store.begin() as unit:
+        pair = await load_pair(unit, subject)
+        hold = await _hold_of(unit, pair.subject)
+        candidates = await unit.candidates(pair.subject)
+    if pair.crm is None and pair.ion is None:
+        raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
+    link = pair.link
+    names = [*_fields(pair.crm), *(name for name in _fields(pair.ion) if name not in _fields(pair.crm))]
+    return {
+        "crm_id": link.crm_id if link else pair.crm.customer_id if pair.crm else None,
+        "ion_id": link.ion_id if link else pair.ion.customer_id if pair.ion else None,
+        "state": link.state.value if link else "unlinked",
+        "how": link.how.value if link else None,
+        "waits_for": f"{hold.kind}: {hold.reason} {' '.join(hold.fields)}".strip() if hold else None,
+        "fields": {
+            name: [
+                value_to_json(pair.crm.value(name)) if pair.crm else None,
+                value_to_json(pair.ion.value(name)) if pair.ion else None,
+                value_to_json(link.base.get(name)) if link else None,
+            ]
+            for name in names
+        },
+        "candidates": [
+            {"crm_id": c.crm_id, "ion_id": c.ion_id, "tier": c.tier.value, "score": c.score} for c in candidates
+        ],
+    }
+
+
+def _fields(record: Record | None) -> list[Any]:
+    return [] if record is None else list(record.values())
+
+
+async def _hold_of(unit: SqlUnit, subject: str) -> Hold | None:
+    holds = await unit.list_holds(None, subject[:-1], 2)
+    return next((hold for hold in holds if hold.subject == subject), None)
+
+
+def shown_json(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(str(part) for part in value.values() if part)
+    return shown(value)

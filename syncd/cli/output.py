@@ -1,0 +1,96 @@
+"""How commands print: tables for people, JSON for machines, times in UTC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from syncd.settings import Settings
+    from syncd.store.sql import SqlStore
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """The settings for a command, with logs quiet enough to read its output."""
+    from syncd import logs
+    from syncd.settings import load
+
+    settings, _ = load(context.obj if isinstance(context.obj, Path) else None)
+    logs.configure(settings.log.format, "warning")
+    return settings
+
+
+Result = TypeVar("Result")
+
+
+def with_store(context: typer.Context, work: Callable[[SqlStore, Settings], Coroutine[Any, Any, Result]]) -> Result:
+    """Run something on the store."""
+    settings = settings_of(context)
+
+    async def opened() -> Result:
+        from syncd.app import open_store
+
+        async with open_store(settings) as store:
+            return await work(store, settings)
+
+    return asyncio.run(opened())
+
+
+def print_json(value: object) -> None:
+    json.dump(value, sys.stdout, indent=2, default=str, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    if not rows:
+        typer.echo(empty)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, highlight=False).print(table)
+
+
+def when(at: int | None) -> str:
+    """An instant as RFC 3339, to the millisecond."""
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def shown(value: object) -> str:
+    """A field's value on one line."""
+    from syncd.core.values import Address
+
+    if isinstance(value, Address):
+        parts = (value.street, value.suite, value.city, value.state, value.zip)
+        return ", ".join(part for part in parts if part)
+    return "(blank)" if value is None else str(value)

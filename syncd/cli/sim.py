@@ -1,0 +1,70 @@
+"""``sim``: a world to try syncd in, without an account."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="A simulated ION and a simulated CRM, as servers.", no_args_is_help=True)
+
+Port = Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free one.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same customers and same accidents.")]
+Customers = Annotated[int, typer.Option(help="How many customers there are at the start.")]
+
+
+class DialectName(StrEnum):
+    LIVE = "live"
+    SEED = "seed"
+
+
+@app.command("ion")
+def ion(
+    port: Port = 8091,
+    dialect: Annotated[DialectName, typer.Option(help="Which ION to be.")] = DialectName.LIVE,
+    customers: Customers = 20,
+    calls_per_minute: Annotated[int, typer.Option(help="More than this in 60 s answers 429.")] = 30,
+    account: Annotated[str, typer.Option(help="The reseller account id.")] = "20481",
+    refresh_token: Annotated[str, typer.Option(help="The first refresh token it accepts.")] = "initial-refresh-token",
+    seed: Seed = 1,
+    max_page_size: Annotated[int, typer.Option(help="Larger pages are refused.")] = 1000,
+) -> None:
+    """Serve ION's API with OAuth, customers, products, orders, subscriptions, carts and reports.
+
+    Below /_sim there is a control plane: edit as an ION user would, plan faults, read the journal.
+    """
+    from syncd.sim.ion import IonOptions, serve_ion
+
+    options = IonOptions(
+        dialect=dialect.value,
+        customers=customers,
+        calls_per_minute=calls_per_minute,
+        account=account,
+        refresh_token=refresh_token,
+        seed=seed,
+        max_page_size=max_page_size,
+    )
+    asyncio.run(serve_ion(options, port))
+
+
+@app.command("crm")
+def crm(
+    port: Port = 8092,
+    customers: Customers = 0,
+    seed: Seed = 1,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(envvar="SYNCD_KAFKA__BOOTSTRAP_SERVERS", help="The brokers to speak to.")
+    ] = None,
+    events_topic: Annotated[str, typer.Option(envvar="SYNCD_KAFKA__EVENTS_TOPIC")] = "crm.customers",
+    commands_topic: Annotated[str, typer.Option(envvar="SYNCD_KAFKA__COMMANDS_TOPIC")] = "syncd.crm.commands",
+) -> None:
+    """Play a CRM: apply commands from Kafka or over REST, and answer with change events.
+
+    Without brokers it serves its REST API alone. Below /_sim edit as a CRM user would.
+    """
+    from syncd.sim.crm import CrmOptions, serve_crm
+
+    options = CrmOptions(customers, seed, bootstrap_servers, events_topic, commands_topic)
+    asyncio.run(serve_crm(options, port))

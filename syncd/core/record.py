@@ -1,0 +1,268 @@
+"""Records and registers: what a side was last seen to hold, and since when (S1, S2).
+
+Rules
+1. A *sighting* says that a value was held, from when (``first``) to when (``last``) it was seen.
+2. A *register* is the set of sightings of one field, one a value, newest first. Merging takes
+   the union, value by value the earliest ``first`` and the newest ``last``; so it is commutative,
+   associative and idempotent: any order, any repetition, any replica give the same register.
+3. The *stamp* is derived: the change to the newest value happened after the last sighting of any
+   other value and not after its own first sighting. It may be wide, it is never wrong.
+4. Once both sides agree, older values say nothing any more and are forgotten (``settle``).
+
+Next in the flow: ``decide`` compares two records with the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cmp_to_key
+from typing import NamedTuple
+
+from syncd.core.values import BEGINNING, Field, Millis, Side, Value
+
+MAX_VALUES = 8
+"""Values remembered for one field between two agreements; more would only sharpen a stamp."""
+
+PRESENCE = "presence"
+"""Not a field of the customer, yet a register like any: ``present`` or ``deleted``."""
+ION_NOTE = "ion_id"
+"""The CRM's own note of the ION customer."""
+PRESENT, DELETED = "present", "deleted"
+
+
+class Position(NamedTuple):
+    """Where an observation stands among those of its customer and side."""
+
+    version: int | None
+    at: Millis
+    offset: int
+
+    def is_after(self, other: Position) -> bool:
+        return self.compare(other) > 0
+
+    def compare(self, other: Position) -> int:
+        """By version where both have one, else by time, else by offset."""
+        if self.version is not None and other.version is not None and self.version != other.version:
+            return 1 if self.version > other.version else -1
+        mine, theirs = (self.at, self.offset), (other.at, other.offset)
+        return (mine > theirs) - (mine < theirs)
+
+
+class Sighting(NamedTuple):
+    value: Value
+    first: Millis
+    """End of the first observation that showed the value."""
+    is_exact: bool
+    """``first`` is the very moment of the change, not only an upper bound."""
+    last: Position
+    """Start of the last observation that showed it."""
+    until: Millis
+    """End of that last observation."""
+
+
+class Stamp(NamedTuple):
+    """The change happened no sooner than ``earliest`` and no later than ``latest``."""
+
+    earliest: Millis
+    latest: Millis
+
+
+Register = tuple[Sighting, ...]
+
+
+def _newest_first(mine: Sighting, theirs: Sighting) -> int:
+    order = theirs.last.compare(mine.last)
+    if order:
+        return order
+    a, b = (mine.until, repr(mine.value)), (theirs.until, repr(theirs.value))
+    return (a < b) - (a > b)
+
+
+def _same_value(mine: Sighting, theirs: Sighting) -> Sighting:
+    opening = min(mine, theirs, key=lambda sighting: (sighting.first, not sighting.is_exact))
+    order = mine.last.compare(theirs.last) or mine.until - theirs.until
+    closing = mine if order >= 0 else theirs
+    return Sighting(mine.value, opening.first, opening.is_exact, closing.last, closing.until)
+
+
+def join(mine: Register, theirs: Register) -> Register:
+    """The union of two registers (rule 2)."""
+    if not mine or not theirs:
+        return mine or theirs
+    if len(mine) == len(theirs) == 1 and mine[0].value == theirs[0].value:
+        return (_same_value(mine[0], theirs[0]),)
+    merged: dict[Value, Sighting] = {sighting.value: sighting for sighting in mine}
+    for sighting in theirs:
+        known = merged.get(sighting.value)
+        merged[sighting.value] = sighting if known is None else _same_value(known, sighting)
+    return tuple(sorted(merged.values(), key=cmp_to_key(_newest_first))[:MAX_VALUES])
+
+
+def stamp_of(register: Register) -> Stamp:
+    """When the newest value came to be (rule 3)."""
+    top = register[0]
+    after = max((other.last.at for other in register[1:]), default=BEGINNING)
+    if top.first < after:  # the value came back: its first sighting is of an earlier life
+        return Stamp(after, max(top.until, after))
+    return Stamp(top.first, top.first) if top.is_exact else Stamp(after, top.first)
+
+
+def settle(register: Register) -> Register:
+    """Both sides agree on the newest value: the older ones are history (rule 4)."""
+    return register[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one side was last seen to hold of one customer."""
+
+    side: Side
+    customer_id: str
+    registers: Mapping[str, Register]
+    written_until: Millis = BEGINNING
+    """End of our last confirmed write; what was asked for before that is no evidence against it."""
+    modified: Millis | None = None
+    """The side's own modification time of the newest reading, where it gives one."""
+    own_modified: Millis | None = None
+    """The modification time that our own last write caused."""
+    missing_sweeps: int = 0
+    """Complete sweeps in a row that did not list the customer (S10)."""
+    row_version: int = 0
+    """Counts stored changes; the store refuses to overwrite a newer one."""
+
+    def value(self, name: str) -> Value:
+        register = self.registers.get(name)
+        return register[0].value if register else None
+
+    def knows(self, name: str) -> bool:
+        return name in self.registers
+
+    def stamp(self, name: str) -> Stamp:
+        return stamp_of(self.registers[name])
+
+    def values(self) -> dict[Field, Value]:
+        return {field: self.registers[field][0].value for field in Field if field in self.registers}
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.value(PRESENCE) == DELETED
+
+    @property
+    def noted_ion_id(self) -> str | None:
+        note = self.value(ION_NOTE)
+        return note if isinstance(note, str) else None
+
+
+class Observation(NamedTuple):
+    """This customer held these values on this side at this time.
+
+    ``values`` holds what was said and nothing more: a name that is missing is unchanged.
+    ``is_edit`` tells an edit, whose time is exact, from a snapshot, whose time is an upper bound.
+    """
+
+    side: Side
+    customer_id: str
+    values: Mapping[str, Value]
+    position: Position
+    is_edit: bool
+
+
+class Reading(NamedTuple):
+    """One answer of ION about one customer, asked for and answered in an interval of our clock."""
+
+    ion_id: str
+    values: Mapping[Field, Value]
+    asked: Millis
+    answered: Millis
+    modified: Millis | None
+    raw: Mapping[str, object]
+    """The answer as it came, for the write that must keep what syncd does not map (S5)."""
+
+
+def new_record(side: Side, customer_id: str) -> Record:
+    return Record(side, customer_id, {})
+
+
+def observe(record: Record, observations: Iterable[Observation]) -> Record:
+    """Fold a CRM customer's observations into its record, in any order."""
+    registers = dict(record.registers)
+    for seen in observations:
+        at = seen.position.at
+        for name, value in seen.values.items():
+            sighting = Sighting(value, at, seen.is_edit, seen.position, at)
+            registers[name] = join(registers.get(name, ()), (sighting,))
+    return record if registers == record.registers else replace(record, registers=registers)
+
+
+def observe_reading(record: Record, reading: Reading, listed_at: Millis = BEGINNING) -> Record:
+    """Fold one ION reading into the record; the same record comes back if it tells nothing new.
+
+    ``listed_at``: start of the last complete sweep, which is known to have listed this customer
+    with the values of the record, though nothing was stored then (a sweep that finds nothing new
+    writes nothing).
+    """
+    if reading.asked < record.written_until:
+        return record
+    if reading.modified is not None and record.modified is not None and reading.modified < record.modified:
+        return record  # a stale answer, older than one we already have
+    registers = dict(record.registers)
+    for field, value in reading.values.items():
+        register = registers.get(field, ())
+        if register and register[0].value == value:
+            continue
+        if register and not record.missing_sweeps:
+            register = _seen_again(register, listed_at)
+        registers[field] = join(register, (_sighted(record, register, reading, value),))
+    if registers == record.registers and record.modified == reading.modified and not record.missing_sweeps:
+        return record
+    return replace(record, registers=registers, modified=reading.modified, missing_sweeps=0)
+
+
+def _seen_again(register: Register, at: Millis) -> Register:
+    top = register[0]
+    if at <= top.last.at:
+        return register
+    return (top._replace(last=Position(None, at, 0), until=max(at, top.until)), *register[1:])
+
+
+def _sighted(record: Record, register: Register, reading: Reading, value: Value) -> Sighting:
+    """The reading's own time is an upper bound; ION's ``updateTime`` inside the interval is exact,
+    unless our own write moved it (S2)."""
+    position = Position(None, reading.asked, 0)
+    after = register[0].last.at if register else BEGINNING
+    moment = reading.modified
+    # ION rounds down to whole seconds: the true moment lies in [moment, moment + 999].
+    if moment is not None and moment != record.own_modified and after <= moment + 999 <= reading.answered + 999:
+        return Sighting(value, max(moment, after), True, position, reading.answered)
+    return Sighting(value, reading.answered, False, position, reading.answered)
+
+
+def observe_write(record: Record, values: Mapping[Field, Value], reading: Reading) -> Record:
+    """Fold the receipt of our own write: ``values`` are held since the call's end (S5).
+
+    ``reading`` is the answer of the call; its values stand in for what was sent wherever it has them.
+    """
+    registers = dict(record.registers)
+    position = Position(None, reading.answered, 0)
+    for field, sent in values.items():
+        value = reading.values.get(field, sent)
+        sighting = Sighting(value, reading.answered, False, position, reading.answered)
+        registers[field] = (sighting,) if record.value(field) != value else registers[field]
+    return replace(
+        record,
+        registers=registers,
+        written_until=reading.answered,
+        modified=reading.modified if reading.modified is not None else record.modified,
+        own_modified=reading.modified,
+    )
+
+
+def settle_fields(record: Record, fields: Iterable[Field]) -> Record:
+    """Forget the older values of fields that both sides agree on."""
+    crowded = [field for field in fields if len(record.registers.get(field, ())) > 1]
+    if not crowded:
+        return record
+    registers = dict(record.registers)
+    registers.update({field.value: settle(registers[field]) for field in crowded})
+    return replace(record, registers=registers)

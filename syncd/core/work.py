@@ -1,0 +1,151 @@
+"""Values that the flows keep between two steps: claims, holds, conflicts, messages, sweeps, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from syncd.core.listing import SweepOutcome
+from syncd.core.record import Stamp
+from syncd.core.values import Field, Millis, Side, Subject, Value
+
+
+class Stage(StrEnum):
+    """What a queued customer waits for."""
+
+    DECIDE = "decide"
+    """Look at the records; costs no call."""
+    CALL = "call"
+    """ION must be called; waits for a slot of the budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on one customer for a while, and the fence that proves it (S12)."""
+
+    subject: Subject
+    stage: Stage
+    fence: int
+    generation: int
+    """Counts the reasons to look; if it grew meanwhile, somebody has to look again."""
+    since: Millis
+    """When the oldest reason to look at it came."""
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Look at this customer again."""
+
+    due: Millis
+    stage: Stage = Stage.DECIDE
+    attempts: int = 0
+
+
+class HoldKind(StrEnum):
+    QUARANTINE = "quarantine"
+    """A side refused it; tried again when its record changes or a person releases it."""
+    INCOMPLETE = "incomplete"
+    """It lacks what ION requires; sent as soon as that comes."""
+    REVIEW = "review"
+    """A person has to say whom it belongs to, or which value is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A customer that waits for something other than time, and for what."""
+
+    subject: Subject
+    kind: HoldKind
+    reason: str
+    since: Millis
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A value that lost, kept so that it can be put back (S4)."""
+
+    id: str
+    crm_id: str
+    ion_id: str
+    field: Field
+    rule: str
+    winner: Side
+    winning: Value
+    losing: Value
+    crm_stamp: Stamp | None
+    ion_stamp: Stamp | None
+    intent_id: str
+    at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A Kafka record on its way out; kept until the broker has it."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event set aside, with the reason and its coordinates."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    at: Millis
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    started: Millis
+    ended: Millis
+    pages: int
+    customers: int
+    changed: int
+    outcome: SweepOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The OAuth tokens as they are kept; both sealed by the store."""
+
+    access: str | None
+    refresh: str | None
+    obtained: Millis
+    access_expires: Millis
+    refresh_expires: Millis
+    seeded_by: str = ""
+    """Fingerprint of the configured token that these descend from."""
+    refreshing_since: Millis | None = None
+    """Set before a refresh is sent, cleared with its answer: a crash in between is seen (S13)."""
+    refused: str | None = None
+    """Why ION will not take the refresh token any more."""
+
+    def __repr__(self) -> str:
+        return f"Tokens(obtained={self.obtained}, refused={self.refused!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionEntry:
+    """One line of the append-only log of decisions (S16)."""
+
+    at: Millis
+    subject: Subject
+    crm_id: str | None
+    ion_id: str | None
+    what: str
+    intent_id: str | None
+    detail: Mapping[str, object] = field(default_factory=dict)

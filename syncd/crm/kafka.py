@@ -1,0 +1,272 @@
+"""Kafka, by aiokafka: events in, in batches; commands, links and dead letters out.
+
+The database's offsets win: they are sought on assignment, stored with the effect of the events, and
+committed to Kafka only after that (S12). While the store is away nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, for_code
+
+from syncd.core.errors import StoreConflict, Transient
+from syncd.core.values import Millis
+from syncd.core.work import Message
+from syncd.crm.commands import command_message
+from syncd.engine.ingest import RawEvent
+from syncd.engine.ports import Clock, Command, CrmAnswer, Store
+from syncd.mapping import CrmMapping
+
+log = structlog.get_logger()
+
+MAX_BATCH = 5_000
+FETCH_WAIT_MS = 200
+TOPIC_EXISTS = 36
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KafkaAccess:
+    """How to reach the brokers."""
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if "SSL" in self.security_protocol:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file:
+                context.load_cert_chain(self.cert_file, self.key_file)
+            options["ssl_context"] = context
+        if "SASL" in self.security_protocol:
+            options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password
+        return options
+
+
+class KafkaEvents:
+    """The consumer of the events topic."""
+
+    def __init__(
+        self,
+        access: KafkaAccess,
+        topic: str,
+        group: str,
+        store: Store,
+        clock: Clock,
+        ingest: Callable[[str, Sequence[RawEvent]], Awaitable[int]],
+        on_progress: Callable[[Mapping[int, int]], None],
+        on_changed: Callable[[], None],
+    ) -> None:
+        self._access = access
+        self.topic = topic
+        self._group = group
+        self._store = store
+        self._clock = clock
+        self._ingest = ingest
+        self._on_progress = on_progress
+        self._on_changed = on_changed
+        self.problem: str | None = "not connected yet"
+        """Why no events are read at present; ``None`` while they are."""
+
+    async def run(self) -> None:
+        """Read for ever; start anew, with growing pauses, whenever the brokers are lost."""
+        pause = 0.5
+        while True:
+            consumer = AIOKafkaConsumer(
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_poll_interval_ms=600_000,
+                session_timeout_ms=10_000,
+                **self._access.options(),
+            )
+            try:
+                await consumer.start()
+                consumer.subscribe([self.topic], listener=_Seek(consumer, self._store))
+                self.problem = None
+                pause = 0.5
+                await self._read(consumer)
+            except KafkaError as error:
+                self.problem = f"Kafka is away: {type(error).__name__}"
+                log.warning("kafka_away", error=str(error), retry_in_seconds=pause)
+            finally:
+                await _stop(consumer)
+            await self._clock.sleep(pause)
+            pause = min(30.0, pause * 2)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
+            if fetched:
+                await self._store_batch(consumer, fetched)
+            else:
+                self._on_progress(await self._lags(consumer))
+
+    async def _store_batch(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
+        events = [
+            RawEvent(r.topic, r.partition, r.offset, Millis(r.timestamp), r.key, r.value, tuple(r.headers))
+            for records in fetched.values()
+            for r in records
+        ]
+        pause = 0.2
+        while True:
+            try:
+                changed = await self._ingest(self.topic, events)
+                break
+            except StoreConflict:
+                continue
+            except Exception as error:  # the batch is kept and tried until the store takes it
+                self.problem = f"the store takes no events: {type(error).__name__}"
+                log.exception("batch_not_stored", events=len(events), retry_in_seconds=pause)
+                await self._clock.sleep(pause)
+                pause = min(30.0, pause * 2)
+        self.problem = None
+        await consumer.commit({tp: records[-1].offset + 1 for tp, records in fetched.items() if records})
+        if changed:
+            self._on_changed()
+        self._on_progress(await self._lags(consumer))
+
+    async def _lags(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
+        """Records behind the end, by partition, for the partitions that are ours."""
+        assigned = consumer.assignment()
+        if not assigned:
+            return {}
+        ends = await consumer.end_offsets(list(assigned))
+        return {tp.partition: max(0, ends[tp] - await consumer.position(tp)) for tp in assigned}
+
+
+class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
+    """On assignment, go to where the database says we are."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, store: Store) -> None:
+        self._consumer = consumer
+        self._store = store
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Nothing is held back for a partition: what was fetched is stored or fetched again."""
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        if not assigned:
+            return
+        ends = await self._consumer.end_offsets(list(assigned))
+        async with self._store.begin() as unit:
+            for topic in {tp.topic for tp in assigned}:
+                stored = await unit.offsets(topic)
+                mine = {tp.partition: tp for tp in assigned if tp.topic == topic and tp.partition in stored}
+                ahead = {number: 0 for number, tp in mine.items() if stored[number] > ends[tp]}
+                if ahead:
+                    log.error("topic_was_recreated", topic=topic, partitions=sorted(ahead))
+                    await unit.save_offsets(topic, ahead)
+                for number, tp in mine.items():
+                    self._consumer.seek(tp, ahead.get(number, stored[number]))
+
+
+class KafkaPosts:
+    """The producer: idempotent, and sure that all replicas of the log have a record before it returns."""
+
+    def __init__(self, access: KafkaAccess) -> None:
+        self._access = access
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        try:
+            producer = await self._started()
+            waiting = [
+                await producer.send(m.topic, key=m.key, value=m.value, headers=list(m.headers)) for m in messages
+            ]
+            await asyncio.gather(*waiting)
+        except KafkaError as error:
+            raise Transient(f"Kafka takes no messages: {type(error).__name__}") from None
+
+    async def close(self) -> None:
+        if self._producer is not None:
+            await _stop(self._producer)
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    enable_idempotence=True, linger_ms=5, request_timeout_ms=20_000, **self._access.options()
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await _stop(producer)
+                    raise
+                self._producer = producer
+            return self._producer
+
+
+class KafkaSink:
+    """Commands to the CRM as Kafka records; the CRM answers by its ordinary events."""
+
+    def __init__(self, posts: KafkaPosts, topic: str, mapping: CrmMapping) -> None:
+        self._posts = posts
+        self._topic = topic
+        self._mapping = mapping
+
+    async def deliver(self, command: Command) -> CrmAnswer | None:
+        await self._posts.send([command_message(self._topic, command, self._mapping)])
+        return None
+
+
+async def _stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    try:
+        await client.stop()
+    except KafkaError as error:  # the brokers are away: there is nobody to say goodbye to
+        log.debug("kafka_stop_failed", error=str(error))
+
+
+async def missing_topics(access: KafkaAccess, topics: Sequence[str]) -> list[str]:
+    """Which of these topics the brokers don't have."""
+    admin = AIOKafkaAdminClient(**access.options())
+    await admin.start()
+    try:
+        known = set(await admin.list_topics())
+    finally:
+        await admin.close()
+    return [topic for topic in topics if topic not in known]
+
+
+async def create_topics(access: KafkaAccess, topics: Mapping[str, bool], partitions: int = 6) -> None:
+    """Create the topics that are missing, in three copies where there are as many brokers.
+
+    ``topics``: name to whether it is compacted.
+    """
+    wanted = await missing_topics(access, list(topics))
+    admin = AIOKafkaAdminClient(**access.options())
+    await admin.start()
+    try:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        copies = min(3, brokers)
+        new = [
+            NewTopic(name, partitions, copies, topic_configs={"cleanup.policy": "compact"} if topics[name] else {})
+            for name in wanted
+        ]
+        answer = await admin.create_topics(new) if new else None
+    finally:
+        await admin.close()
+    for name, code, *_ in answer.topic_errors if answer is not None else []:
+        if code not in (0, TOPIC_EXISTS):
+            raise Transient(f"Kafka did not create topic {name}: {for_code(code).__name__}")
+        log.info("topic_created", topic=name)

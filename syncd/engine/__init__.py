@@ -1,0 +1,1 @@
+"""The flows, over ports; knows no driver. Start reading in ``reconcile``."""

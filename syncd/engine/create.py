@@ -1,0 +1,194 @@
+"""Creating a CRM customer in ION so that it can never double (S7).
+
+Before the call: a complete listing that is fresh, no candidate in matching, a look-up by e-mail
+where the dialect has one, and the intent stored. After a lost answer nothing is created for this
+customer until it is found, or proven absent by a look-up and a complete listing begun after the
+settle time; then it is tried once more.
+"""
+
+from __future__ import annotations
+
+from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled
+from syncd.core.intent import Intent, IntentState, Kind, intent_id
+from syncd.core.link import How
+from syncd.core.match import DEFINITE, Candidate, Tier, Verdict, keys_of, match_key, tier_of
+from syncd.core.receipt import receive
+from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
+from syncd.core.values import Field, Millis, Side, Value, subject_of
+from syncd.core.work import Again, Claim, Hold, HoldKind, Stage
+from syncd.engine.facts import Facts
+from syncd.engine.intents import Intents
+from syncd.engine.links import LinkBook
+from syncd.engine.pair import Pair, load_pair
+from syncd.engine.pairing import Pairing, sent_record
+from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
+
+MAX_TRIES = 2
+
+
+class Creator:
+    def __init__(
+        self,
+        store: Store,
+        ion: Ion,
+        clock: Clock,
+        facts: Facts,
+        intents: Intents,
+        book: LinkBook,
+        pairing: Pairing,
+        settle_ms: int,
+    ) -> None:
+        self._store = store
+        self._ion = ion
+        self._clock = clock
+        self._facts = facts
+        self._intents = intents
+        self._book = book
+        self._pairing = pairing
+        self._settle_ms = settle_ms
+
+    async def create(self, claim: Claim, pair: Pair, slots: Slots) -> None:
+        lost = pair.unresolved_create
+        email = (lost.set if lost else pair.crm.values() if pair.crm else {}).get(Field.EMAIL)
+        found = await self._ion.find_by_email(email, slots) if isinstance(email, str) else None
+        if lost is not None:
+            await self._resolve(claim, lost, found)
+            return
+        intent = await self._write_down(claim, found or [])
+        if intent is None:
+            return
+        try:
+            answer = await self._ion.create(intent.set, slots)
+        except SideError as error:
+            await self._record_failure(claim, intent, error)
+        else:
+            await self._record_receipt(claim, intent, answer)
+
+    async def _write_down(self, claim: Claim, found: list[Reading]) -> Intent | None:
+        """Check once more that nobody like this is in ION, and store the intent."""
+        policy, now = self._facts.known_policy(), self._clock.now()
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            pair = await load_pair(unit, claim.subject)
+            if pair.link is not None or pair.crm is None or pair.crm.is_deleted:
+                await unit.finish(claim, Again(now))
+                return None
+            await self._observe(unit, found)
+            judged = await self._pairing.judge(unit, pair.crm)
+            if judged.verdict is Verdict.NEW and found:
+                await self._hold_for_email(unit, pair.crm, found, now)
+                await unit.finish(claim)
+                return None
+            missing = self._pairing.missing_fields(pair.crm, policy)
+            if judged.verdict is not Verdict.NEW or missing or not self._facts.has_fresh_listing(now):
+                await unit.finish(claim, Again(now))
+                return None
+            values = sendable(pair.crm, policy.writes_to_ion())
+            tries = await self._tries(unit, pair.crm, values, now)
+            if tries >= MAX_TRIES:
+                await unit.finish(claim)
+                return None
+            return await self._intents.create_in_ion(unit, pair.crm.customer_id, values, tries + 1, now)
+
+    async def _tries(self, unit: Unit, crm: Record, values: dict[Field, Value], now: Millis) -> int:
+        """How often this very create was sent and lost before; too often means a person must look."""
+        subject = subject_of(Side.CRM, crm.customer_id)
+        known = intent_id(subject, Side.ION, Kind.CREATE, values, {})
+        earlier = (await unit.intents([known])).get(known)
+        if earlier is None or earlier.answer is None or earlier.state is not IntentState.DROPPED:
+            return 0
+        if earlier.attempts >= MAX_TRIES:
+            reason = "its create in ION was lost twice, and it is not there"
+            await unit.hold(Hold(subject, HoldKind.QUARANTINE, reason, now))
+        return earlier.attempts
+
+    async def _observe(self, unit: Unit, readings: list[Reading]) -> None:
+        known = await unit.records(Side.ION, [reading.ion_id for reading in readings])
+        fresh = [
+            observe_reading(known.get(r.ion_id) or new_record(Side.ION, r.ion_id), r, self._facts.listed_from)
+            for r in readings
+        ]
+        await unit.save_records([record for record in fresh if record is not known.get(record.customer_id)])
+
+    async def _hold_for_email(self, unit: Unit, crm: Record, found: list[Reading], now: Millis) -> None:
+        """Another ION customer has the e-mail address: a match to look at, never a second create."""
+        candidates = [Candidate(crm.customer_id, reading.ion_id, Tier.EMAIL_ONLY) for reading in found]
+        subject = subject_of(Side.CRM, crm.customer_id)
+        await unit.save_candidates(subject, candidates)
+        reason = "its e-mail address belongs to another customer in ION"
+        await unit.hold(Hold(subject, HoldKind.REVIEW, reason, now, (Field.EMAIL.value,)))
+
+    async def _record_receipt(self, claim: Claim, intent: Intent, answer: Reading) -> None:
+        policy, now = self._facts.known_policy(), self._clock.now()
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            crm_id = intent.crm_id or ""
+            known = (await unit.records(Side.ION, [answer.ion_id])).get(answer.ion_id)
+            before = known or new_record(Side.ION, answer.ion_id)
+            # The answer may be short of fields; what was sent stands in for those that ION shows.
+            readable = {name: value for name, value in intent.set.items() if policy.reads_from_ion(name)}
+            ion = observe_write(observe_reading(before, answer), readable, answer)
+            await unit.save_records([ion])
+            taken = (await unit.links(Side.CRM, [crm_id])).get(crm_id)
+            if taken is None:
+                link = await self._pairing.link_up(unit, crm_id, answer.ion_id, How.CREATED_IN_ION, now, intent.set)
+                region = intent.set.get(Field.COUNTRY)
+                receipt = receive(link, intent, answer.values, policy, region if isinstance(region, str) else None)
+                await self._book.save(unit, receipt.link)
+            elif taken.ion_id != answer.ion_id:
+                await self._intents.confirmed(unit, intent, now)
+                reason = f"it was created in ION as {answer.ion_id} while it was linked to {taken.ion_id}"
+                await unit.hold(Hold(claim.subject, HoldKind.REVIEW, reason, now))
+            await unit.finish(claim, Again(now))
+
+    async def _record_failure(self, claim: Claim, intent: Intent, error: SideError) -> None:
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            if isinstance(error, OutcomeUnknown):
+                await unit.save_intent(intent.moved_to(IntentState.UNKNOWN, now, error.sentence))
+                again = Again(Millis(now + self._facts.back_off_ms(claim.attempts)), Stage.CALL, claim.attempts + 1)
+                await unit.finish(claim, again)
+            elif isinstance(error, Rejected):
+                await self._intents.set_aside(unit, intent, error.sentence, now)
+                await unit.finish(claim)
+            else:  # refused before it was looked at: certainly not applied
+                await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
+                wait_ms = self._facts.back_off_ms(claim.attempts)
+                if isinstance(error, Throttled) and error.wait_ms is not None:
+                    wait_ms = error.wait_ms
+                await unit.finish(claim, Again(Millis(now + wait_ms), attempts=claim.attempts + 1))
+
+    async def _resolve(self, claim: Claim, lost: Intent, found: list[Reading] | None) -> None:
+        """The answer of a create was lost: find it, or wait until its absence is proven."""
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            if lost.state is IntentState.SENT:  # whoever sent it died: the clock starts here
+                lost = lost.moved_to(IntentState.UNKNOWN, now, "its sender is gone")
+                await unit.save_intent(lost)
+            await self._observe(unit, found or [])
+            created = await self._find_created(unit, lost)
+            if created is not None:
+                crm_id = lost.crm_id or ""
+                await self._pairing.link_up(unit, crm_id, created.customer_id, How.CREATED_IN_ION, now, lost.set)
+                await unit.finish(claim, Again(now))
+            elif self._facts.listed_from > lost.changed_at + self._settle_ms:
+                await unit.save_intent(lost.moved_to(IntentState.DROPPED, now, "proven absent"))
+                await unit.finish(claim, Again(now))
+            else:
+                await unit.finish(claim, Again(Millis(now + self._facts.poll_ms // 2), Stage.CALL, claim.attempts))
+
+    async def _find_created(self, unit: Unit, lost: Intent) -> Record | None:
+        """The unlinked ION customer that holds what the lost create sent."""
+        sent = sent_record(lost)
+        likely = await unit.look_alikes(Side.ION, keys_of(sent), None)
+        matching = [record for record in likely if tier_of(sent, record) in DEFINITE]
+        same_email = [r for r in matching if match_key(r.value(Field.EMAIL)) == keys_of(sent).email]
+        best = same_email or matching
+        return best[0] if len(best) == 1 else None
+
+
+def sendable(crm: Record, writable: tuple[Field, ...]) -> dict[Field, Value]:
+    """What a create sends: every field that ION takes and the CRM has."""
+    return {name: value for name in writable if (value := crm.value(name)) is not None}

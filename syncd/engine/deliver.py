@@ -1,0 +1,90 @@
+"""What goes out to the CRM and to Kafka: commands, link records, dead letters.
+
+A command is an intent that stays due until the CRM has answered; it is sent again under the same
+id with growing distance. Other messages wait in the store until the broker has them. Both may be
+sent twice, neither can be lost.
+"""
+
+from __future__ import annotations
+
+from syncd.core.errors import DecideAgain, Rejected, SideError
+from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.record import ION_NOTE, Observation, Position, new_record, observe
+from syncd.core.values import Millis, Side, subject_of
+from syncd.engine.facts import Facts
+from syncd.engine.ingest import field_values
+from syncd.engine.intents import Intents, answered
+from syncd.engine.ports import Clock, Command, CrmAnswer, CrmSink, Posts, Store
+
+ANSWER_WAIT_MS = 60_000
+"""How long a delivered command waits for the CRM's answer before it is sent again; doubles to 1 h."""
+
+
+class Deliver:
+    def __init__(
+        self, store: Store, sink: CrmSink, posts: Posts, clock: Clock, facts: Facts, intents: Intents
+    ) -> None:
+        self._store = store
+        self._sink = sink
+        self._posts = posts
+        self._clock = clock
+        self._facts = facts
+        self._intents = intents
+
+    async def commands(self, limit: int = 100) -> int:
+        """Deliver the commands that are due; how many there were."""
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            due = await unit.commands_due(now, limit)
+            for intent in due:
+                wait_ms = min(3_600_000, ANSWER_WAIT_MS * 2 ** min(intent.attempts, 6))
+                await unit.save_intent(intent.sent_again(now), deliver_at=Millis(now + wait_ms))
+        for intent in due:
+            await self._deliver(intent.sent_again(now))
+        return len(due)
+
+    async def messages(self, limit: int = 500) -> int:
+        """Hand waiting messages to Kafka; how many there were."""
+        async with self._store.begin() as unit:
+            waiting = await unit.posted(limit)
+        if waiting:
+            await self._posts.send(waiting)
+            async with self._store.begin() as unit:
+                await unit.unpost([message.id for message in waiting])
+        return len(waiting)
+
+    async def _deliver(self, intent: Intent) -> None:
+        now = self._clock.now()
+        try:
+            answer = await self._sink.deliver(Command(intent, intent.at))
+        except Rejected as error:
+            async with self._store.begin() as unit:
+                await self._intents.set_aside(unit, intent, error.sentence, now)
+        except DecideAgain:
+            async with self._store.begin() as unit:
+                await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
+                await unit.enqueue([intent.subject], now)
+        except SideError:
+            wait_ms = self._facts.back_off_ms(intent.attempts)
+            async with self._store.begin() as unit:
+                await unit.save_intent(intent, deliver_at=Millis(now + wait_ms))
+        else:
+            if answer is not None:
+                await self._take_answer(intent, answer)
+
+    async def _take_answer(self, intent: Intent, answer: CrmAnswer) -> None:
+        """The CRM answered at once: what it says it holds is an observation like any other."""
+        now = self._clock.now()
+        values = dict(answer.values)
+        if intent.kind is Kind.CREATE and intent.ion_id is not None:
+            values[ION_NOTE] = intent.ion_id
+        seen = Observation(Side.CRM, answer.crm_id, values, Position(None, answer.answered, 0), is_edit=False)
+        async with self._store.begin() as unit:
+            known = (await unit.records(Side.CRM, [answer.crm_id])).get(answer.crm_id)
+            record = observe(known or new_record(Side.CRM, answer.crm_id), [seen])
+            if record is not known:
+                await unit.save_records([record])
+            current = (await unit.intents([intent.id])).get(intent.id)
+            if current is not None and current.state.is_open and intent.kind is Kind.UPDATE:
+                await unit.save_intent(answered(current, field_values(seen)))
+            await unit.enqueue([subject_of(Side.CRM, answer.crm_id)], now)

@@ -1,0 +1,64 @@
+"""What the running daemon has found out and every flow may ask: policy, progress, fresh readings."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from syncd.core.policy import Policy
+from syncd.core.record import Reading
+from syncd.core.values import Millis
+
+MAX_READINGS = 20_000
+"""Fresh readings kept; at ten seconds' use a bound on memory, never a need."""
+
+
+class FreshReadings:
+    """Readings young enough to build a write on (S5); a sweep's page serves all customers on it."""
+
+    def __init__(self, fresh_ms: int) -> None:
+        self.fresh_ms = fresh_ms
+        self._readings: dict[str, Reading] = {}
+
+    def remember(self, reading: Reading) -> None:
+        self._readings.pop(reading.ion_id, None)
+        self._readings[reading.ion_id] = reading
+        while len(self._readings) > MAX_READINGS:
+            del self._readings[next(iter(self._readings))]
+
+    def get(self, ion_id: str, now: Millis) -> Reading | None:
+        reading = self._readings.get(ion_id)
+        if reading is None or now - reading.asked > self.fresh_ms:
+            return None
+        return reading
+
+    def forget(self, ion_id: str) -> None:
+        self._readings.pop(ion_id, None)
+
+
+@dataclass(slots=True)
+class Facts:
+    """Mutable, one a process. Everything in it can be found out again after a restart."""
+
+    fresh: FreshReadings
+    poll_ms: int
+    rng: random.Random = field(default_factory=random.Random)
+    policy: Policy | None = None
+    """Known once ION's dialect is known."""
+    crm_caught_up_at: Millis | None = None
+    """When the events topic was last seen read to its end."""
+    listed_from: Millis = Millis(0)
+    """Start of the last complete sweep."""
+
+    def known_policy(self) -> Policy:
+        if self.policy is None:
+            raise RuntimeError("no decision can be made before ION's dialect is known")
+        return self.policy
+
+    def has_fresh_listing(self, now: Millis) -> bool:
+        """A complete listing no older than two poll intervals (S7)."""
+        return self.listed_from > 0 and now - self.listed_from <= 2 * self.poll_ms
+
+    def back_off_ms(self, attempts: int) -> int:
+        """1 s, doubling, to 5 min, with jitter (S14)."""
+        return int(min(300_000, 1_000 * 2 ** min(attempts, 10)) * self.rng.uniform(0.7, 1.3))

@@ -1,0 +1,201 @@
+"""From a batch of Kafka records to stored state, in one transaction with its offsets (S12).
+
+event → observation → **record**; what can't be used goes to the dead letters, and the rest flows on.
+
+Next in the flow: ``reconcile``, for the customers this batch says something new about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
+from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
+from syncd.core.work import DeadLetter, Hold, HoldKind, Message
+from syncd.engine.facts import Facts
+from syncd.engine.intents import Intents, answered
+from syncd.engine.ports import Clock, Counters, Store, Unit
+
+
+class RawEvent(NamedTuple):
+    """A Kafka record as it came off the wire."""
+
+    topic: str
+    partition: int
+    offset: int
+    at: Millis
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Told(NamedTuple):
+    """What one event says: an observation, and perhaps that it answers a command of ours."""
+
+    form: str
+    observation: Observation
+    answers: str | None = None
+
+
+class Refusal(NamedTuple):
+    """The CRM will not do what a command asked."""
+
+    form: str
+    crm_id: str | None
+    command_id: str
+    reason: str
+
+
+class Unusable(NamedTuple):
+    """An event that can't be used: why, in a word for the metrics and in a sentence for people."""
+
+    form: str
+    reason: str
+    detail: str
+
+
+Decoded = Told | Refusal | Unusable
+Decode = Callable[[RawEvent, Millis], Decoded]
+DescribeLetter = Callable[[DeadLetter], Message]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One batch, sorted out."""
+
+    observations: dict[str, list[Observation]] = field(default_factory=dict)
+    answers: dict[str, Observation] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    forms: dict[tuple[str, str], int] = field(default_factory=dict)
+    offsets: dict[int, int] = field(default_factory=dict)
+
+    def count(self, form: str, outcome: str) -> None:
+        self.forms[form, outcome] = self.forms.get((form, outcome), 0) + 1
+
+
+class Ingest:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        facts: Facts,
+        counters: Counters,
+        intents: Intents,
+        decode: Decode,
+        describe_letter: DescribeLetter,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._facts = facts
+        self._counters = counters
+        self._intents = intents
+        self._decode = decode
+        self._describe_letter = describe_letter
+
+    async def ingest(self, topic: str, events: Sequence[RawEvent]) -> int:
+        """Store what the events say, and where they end; how many customers changed.
+
+        Events below the stored offset were stored before: they are passed over.
+        """
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            known = await unit.offsets(topic)
+            batch = self._sort([event for event in events if event.offset >= known.get(event.partition, 0)], now)
+            changed = await self._observe(unit, batch, now)
+            changed |= await self._take_refusals(unit, batch.refusals, now)
+            await self._bury(unit, batch.letters)
+            await unit.enqueue(sorted(changed), now)
+            await unit.save_offsets(topic, batch.offsets)
+        for (form, outcome), count in batch.forms.items():
+            self._counters.event(form, outcome, count)
+        for letter in batch.letters:
+            self._counters.dead_letter(letter.reason)
+        return len(changed)
+
+    def _sort(self, events: Sequence[RawEvent], now: Millis) -> _Batch:
+        batch = _Batch()
+        for event in events:
+            batch.offsets[event.partition] = event.offset + 1
+            told = self._decode(event, now)
+            match told:
+                case Told(form, observation, answers):
+                    batch.observations.setdefault(observation.customer_id, []).append(observation)
+                    if answers is not None:
+                        batch.answers[answers] = observation
+                    batch.count(form, "stored")
+                case Refusal(form):
+                    batch.refusals.append(told)
+                    batch.count(form, "stored")
+                case Unusable(form, reason, detail):
+                    batch.letters.append(dead_letter(event, reason, detail, now))
+                    batch.count(form, "dead-letter")
+        return batch
+
+    async def _observe(self, unit: Unit, batch: _Batch, now: Millis) -> set[Subject]:
+        known = await unit.records(Side.CRM, list(batch.observations))
+        answered_intents = await unit.intents(list(batch.answers))
+        for intent in answered_intents.values():
+            _complete_answer(batch, intent)
+        changed: list[Record] = []
+        for crm_id, observations in batch.observations.items():
+            before = known.get(crm_id)
+            after = observe(before or new_record(Side.CRM, crm_id), observations)
+            if after is not before:
+                changed.append(after)
+        await unit.save_records(changed)
+        await self._take_answers(unit, batch, answered_intents)
+        told = {subject_of(Side.CRM, record.customer_id) for record in changed}
+        return told | {intent.subject for intent in answered_intents.values() if intent.state.is_open}
+
+    async def _take_answers(self, unit: Unit, batch: _Batch, intents: Mapping[str, Intent]) -> None:
+        for intent in intents.values():
+            if intent.state.is_open and intent.kind is Kind.UPDATE:
+                await unit.save_intent(answered(intent, field_values(batch.answers[intent.id])))
+
+    async def _take_refusals(self, unit: Unit, refusals: Sequence[Refusal], now: Millis) -> set[Subject]:
+        known = await unit.intents([refusal.command_id for refusal in refusals])
+        subjects: set[Subject] = set()
+        for refusal in refusals:
+            intent = known.get(refusal.command_id)
+            if intent is None or not intent.state.is_open or intent.side is not Side.CRM:
+                continue
+            if intent.state is IntentState.PREPARED:
+                intent = intent.moved_to(IntentState.SENT, now)
+            await self._intents.refused(unit, intent, refusal.reason, now)
+            await unit.hold(
+                Hold(intent.subject, HoldKind.QUARANTINE, f"the CRM refused the {intent.kind}: {refusal.reason}", now)
+            )
+            subjects.add(intent.subject)
+        return subjects
+
+    async def _bury(self, unit: Unit, letters: Sequence[DeadLetter]) -> None:
+        await unit.bury(letters)
+        await unit.post([self._describe_letter(letter) for letter in letters])
+
+
+def _complete_answer(batch: _Batch, intent: Intent) -> None:
+    """What an answer leaves unsaid. To a create: whom it created, as good as the CRM's own note of
+    the ION id. To an update: that the fields it doesn't mention hold what was asked."""
+    answer = batch.answers[intent.id]
+    unsaid: dict[str, Value] = {}
+    if intent.kind is Kind.CREATE and intent.ion_id is not None:
+        unsaid[ION_NOTE] = intent.ion_id
+    elif intent.state.is_open and intent.side is Side.CRM:
+        unsaid.update({name.value: value for name, value in intent.set.items()})
+    unsaid = {name: value for name, value in unsaid.items() if name not in answer.values}
+    if unsaid:
+        batch.observations[answer.customer_id].append(answer._replace(values=unsaid))
+
+
+def field_values(observation: Observation) -> Values:
+    return {name: observation.values[name] for name in Field if name in observation.values}
+
+
+def dead_letter(event: RawEvent, reason: str, detail: str, now: Millis) -> DeadLetter:
+    return DeadLetter(
+        event.topic, event.partition, event.offset, reason, detail, now, event.key, event.value, event.headers
+    )

@@ -1,0 +1,42 @@
+"""The link book: every change of a link is stored and told to the compacted links topic at once (S15)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+
+from syncd.core.link import Link
+from syncd.core.values import Value, value_to_json
+from syncd.core.work import Message
+from syncd.engine.ports import Unit
+
+Fingerprint = Callable[[bytes], str]
+"""A keyed hash: equal values give equal fingerprints, and nobody can read the value from it."""
+
+
+class LinkBook:
+    def __init__(self, topic: str, fingerprint: Fingerprint) -> None:
+        self._topic = topic
+        self._fingerprint = fingerprint
+
+    async def save(self, unit: Unit, link: Link) -> None:
+        await unit.save_link(link)
+        await unit.post([self.message(link)])
+
+    def message(self, link: Link) -> Message:
+        return Message(self._topic, link.crm_id.encode(), orjson.dumps(self.record(link)))
+
+    def record(self, link: Link) -> dict[str, object]:
+        """The link record of the contract: base values only as fingerprints."""
+        return {
+            "crm_id": link.crm_id,
+            "ion_id": link.ion_id,
+            "state": link.state.value,
+            "since": link.since,
+            "how": link.how.value,
+            "agreed": {name.value: self._print(value) for name, value in sorted(link.base.items())},
+        }
+
+    def _print(self, value: Value) -> str:
+        return self._fingerprint(orjson.dumps(value_to_json(value), option=orjson.OPT_SORT_KEYS))

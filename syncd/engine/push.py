@@ -1,0 +1,181 @@
+"""Carrying a decision to ION: reading → decide once more → intent → call → receipt (S5, S7).
+
+The caller holds the claim and the slots of the budget. The intent is stored, with what it expects,
+in a transaction that ends before the call begins; the receipt is stored in one that checks the
+fence. A lost answer leaves the intent unknown, and the next push looks before it does anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from syncd.core.decide import Decision, decide
+from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled, Transient
+from syncd.core.intent import Intent, IntentState
+from syncd.core.link import Link
+from syncd.core.receipt import agree_on, arrived, receive
+from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
+from syncd.core.values import Field, Millis, Side, Subject, Value
+from syncd.core.work import Again, Claim, Stage
+from syncd.engine.create import Creator
+from syncd.engine.facts import Facts
+from syncd.engine.intents import Intents, named
+from syncd.engine.links import LinkBook
+from syncd.engine.pair import Pair, load_pair
+from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
+
+GET_AND_PUT, ONE_CALL = 2, 1
+
+
+class Pusher:
+    def __init__(
+        self,
+        store: Store,
+        ion: Ion,
+        clock: Clock,
+        facts: Facts,
+        intents: Intents,
+        book: LinkBook,
+        creator: Creator,
+    ) -> None:
+        self._store = store
+        self._ion = ion
+        self._clock = clock
+        self._facts = facts
+        self._intents = intents
+        self._book = book
+        self._creator = creator
+
+    async def slots_needed(self, subject: Subject) -> int:
+        """How many calls a push will take: the reading under the write, and the write."""
+        async with self._store.begin() as unit:
+            pair = await load_pair(unit, subject)
+        if pair.link is not None and self._fresh_reading(pair) is not None:
+            return ONE_CALL
+        return GET_AND_PUT
+
+    async def push(self, claim: Claim, slots: Slots) -> None:
+        """Do what the claimed customer needs done in ION; the claim is finished or put off after."""
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            pair = await load_pair(unit, claim.subject)
+        try:
+            if pair.subject != claim.subject or pair.customer is None:
+                await self._put_off(claim, Again(self._clock.now()))
+            elif pair.link is not None:
+                await self._update(claim, pair, pair.link, slots)
+            else:
+                await self._creator.create(claim, pair, slots)
+        except SideError as error:  # before any intent: nothing was written
+            await self._put_off(claim, self._again_after(error, claim))
+
+    async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots) -> None:
+        reading = self._fresh_reading(pair)
+        if reading is None:
+            reading = await self._ion.get(link.ion_id, slots)
+        if reading is None:
+            raise Transient(f"ION has no customer {link.ion_id} at present")
+        self._facts.fresh.remember(reading)
+        intent, decision = await self._write_down(claim, reading)
+        if intent is None:
+            return
+        try:
+            answer = await self._ion.update(reading, decision.to_ion, slots)
+        except SideError as error:
+            await self._record_failure(claim, intent, error)
+        else:
+            await self._record_receipt(claim, intent, reading, answer)
+
+    def _fresh_reading(self, pair: Pair) -> Reading | None:
+        """A reading young enough, and younger than any write whose answer was lost."""
+        if pair.link is None or pair.unresolved is not None:
+            return None
+        return self._facts.fresh.get(pair.link.ion_id, self._clock.now())
+
+    async def _write_down(self, claim: Claim, reading: Reading) -> tuple[Intent | None, Decision]:
+        """Fold the reading in, decide with the newest records, and store the intent."""
+        policy, now = self._facts.known_policy(), self._clock.now()
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            pair = await load_pair(unit, claim.subject)
+            if pair.link is None or pair.crm is None:
+                await unit.finish(claim, Again(now))
+                return None, Decision(())
+            link = pair.link
+            before = pair.ion or new_record(Side.ION, reading.ion_id)
+            ion = observe_reading(before, reading, self._facts.listed_from)
+            if pair.unresolved is not None:
+                link = await self._resolve(unit, pair, link, pair.unresolved, ion, now)
+            if ion is not before:
+                await unit.save_records([ion])
+            decision = decide(link, pair.crm, ion, policy)
+            if not decision.to_ion or pair.crm.is_deleted:
+                if link is not pair.link:
+                    await self._book.save(unit, link)
+                await unit.finish(claim, Again(now))
+                return None, decision
+            await unit.save_link(replace(link, written_at=now))
+            return await self._intents.write_ion(unit, link, decision, now), decision
+
+    async def _resolve(self, unit: Unit, pair: Pair, link: Link, intent: Intent, ion: Record, now: Millis) -> Link:
+        """The answer of an update was lost: the reading says which of its fields ION holds now."""
+        if intent.state is IntentState.SENT:
+            intent = intent.moved_to(IntentState.UNKNOWN, now)
+        done = arrived(intent, ion.values(), self._facts.known_policy(), pair.region)
+        unreadable = [name for name in intent.set if not ion.knows(name)]
+        if done and len(done) + len(unreadable) == len(intent.set):
+            await self._intents.confirmed(unit, intent, now)
+            done = (*done, *unreadable)  # ION takes a record whole or not at all
+        else:
+            await unit.save_intent(intent.moved_to(IntentState.DROPPED, now, "not found applied"))
+        return agree_on(link, {name: intent.set[name] for name in done})
+
+    async def _record_receipt(self, claim: Claim, intent: Intent, reading: Reading, answer: Reading) -> None:
+        policy, now = self._facts.known_policy(), self._clock.now()
+        self._facts.fresh.forget(answer.ion_id)
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            pair = await load_pair(unit, claim.subject)
+            if pair.link is None or pair.ion is None:
+                raise RuntimeError(f"the link of {claim.subject} went away under its own lease")
+            held = {name: value for name, value in answer.values.items() if name in intent.set}
+            receipt = receive(pair.link, intent, held, policy, pair.region)
+            written: dict[Field, Value] = {name: intent.set[name] for name in intent.set if pair.ion.knows(name)}
+            others = {name: value for name, value in answer.values.items() if name not in intent.set}
+            ion = observe_reading(pair.ion, answer._replace(values=others, modified=None), self._facts.listed_from)
+            ion = observe_write(ion, written, answer)
+            await unit.save_records([ion])
+            await self._book.save(unit, replace(receipt.link, written_at=now))
+            if receipt.ignored:
+                reason = f"ION kept {named(receipt.ignored)} as it was"
+                await self._intents.set_aside(unit, intent, reason, now)
+                await unit.finish(claim)
+                return
+            await self._intents.confirmed(unit, intent, now)
+            await unit.finish(claim, Again(now))
+
+    async def _record_failure(self, claim: Claim, intent: Intent, error: SideError) -> None:
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            match error:
+                case OutcomeUnknown():
+                    await unit.save_intent(intent.moved_to(IntentState.UNKNOWN, now, error.sentence))
+                case Rejected():
+                    await self._intents.set_aside(unit, intent, error.sentence, now)
+                    await unit.finish(claim)
+                    return
+                case _:  # refused before it was looked at: certainly not applied
+                    await unit.save_intent(intent.moved_to(IntentState.DROPPED, now, error.sentence))
+            await unit.finish(claim, self._again_after(error, claim))
+
+    def _again_after(self, error: SideError, claim: Claim) -> Again:
+        wait_ms = self._facts.back_off_ms(claim.attempts)
+        if isinstance(error, Throttled) and error.wait_ms is not None:
+            wait_ms = error.wait_ms  # the budget is closed as long; coming earlier would only queue
+        stage = Stage.CALL if isinstance(error, OutcomeUnknown) else Stage.DECIDE
+        return Again(Millis(self._clock.now() + wait_ms), stage, claim.attempts + 1)
+
+    async def _put_off(self, claim: Claim, again: Again) -> None:
+        async with self._store.begin() as unit:
+            await unit.finish(claim, again)

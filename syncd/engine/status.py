@@ -1,0 +1,73 @@
+"""The state of things, as `status`, the probes and the gauges tell it: read from the store alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from syncd.core.budget import Ledger
+from syncd.core.listing import SweepOutcome
+from syncd.core.values import Millis
+from syncd.core.work import HoldKind, Stage, Sweep
+from syncd.engine.ports import Store
+
+SWEEPS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    at: Millis
+    links: dict[str, int]
+    pending: dict[str, int]
+    """Customers to look at (``decide``) and customers to be written to ION (``call``)."""
+    oldest_pending_seconds: float
+    commands_open: int
+    unknown_outcomes: int
+    holds: dict[str, int]
+    budget_limit: int
+    budget_rate: float
+    budget_used: int
+    budget_closed_seconds: float
+    last_sweep: Sweep | None
+    complete_sweep_age_seconds: float | None
+    token_expires_seconds: float | None
+    token_problem: str | None
+    offsets: dict[str, dict[int, int]] = field(default_factory=dict)
+
+
+async def survey(store: Store, now: Millis, events_topic: str) -> Status:
+    async with store.begin() as unit:
+        links = await unit.count_links()
+        pending = await unit.pending()
+        intents = await unit.count_open_intents()
+        holds = await unit.count_holds()
+        ledger = await unit.ledger()
+        sweeps = await unit.recent_sweeps(SWEEPS_SHOWN)
+        tokens = await unit.tokens()
+        offsets = await unit.offsets(events_topic)
+    complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
+    oldest = min((since for _, since in pending.values()), default=now)
+    return Status(
+        at=now,
+        links={state.value: count for state, count in links.items()},
+        pending={stage.value: pending.get(stage, (0, now))[0] for stage in Stage},
+        oldest_pending_seconds=max(0, now - oldest) / 1000,
+        commands_open=intents.get("prepared", 0) + intents.get("sent", 0),
+        unknown_outcomes=intents.get("unknown", 0),
+        holds={kind.value: holds.get(kind, 0) for kind in HoldKind},
+        budget_limit=ledger.limit if ledger else 0,
+        budget_rate=ledger.rate if ledger else 0.0,
+        budget_used=_used(ledger, now),
+        budget_closed_seconds=max(0, ledger.closed_until - now) / 1000 if ledger else 0.0,
+        last_sweep=sweeps[0] if sweeps else None,
+        complete_sweep_age_seconds=(now - max(complete)) / 1000 if complete else None,
+        token_expires_seconds=(tokens.refresh_expires - now) / 1000 if tokens else None,
+        token_problem=tokens.refused if tokens else None,
+        offsets={events_topic: offsets},
+    )
+
+
+def _used(ledger: Ledger | None, now: Millis) -> int:
+    """Slots taken within the last minute; older ones are free, though nobody swept them yet."""
+    if ledger is None:
+        return 0
+    return sum(1 for slot in ledger.slots if slot.ended is None or now - slot.ended < 60_000)

@@ -1,0 +1,113 @@
+"""Finding ION's edits: one complete listing, compared with the records (S2, S10).
+
+ION has no webhooks. A sweep that finds nothing new writes nothing; a customer that a sweep does
+not list is not gone, it only counts as not listed, and only if the sweep was complete.
+
+Next in the flow: ``reconcile``, for the customers whose reading differs from their record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from syncd.core.budget import Lane
+from syncd.core.errors import SideError
+from syncd.core.link import Link
+from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
+from syncd.core.record import Reading, Record, new_record, observe_reading
+from syncd.core.values import Millis, Side, Subject, subject_of
+from syncd.core.work import Sweep
+from syncd.engine.facts import Facts
+from syncd.engine.ports import Clock, Counters, Ion, Page, Store
+
+
+class Sweeper:
+    def __init__(self, store: Store, ion: Ion, clock: Clock, facts: Facts, counters: Counters) -> None:
+        self._store = store
+        self._ion = ion
+        self._clock = clock
+        self._facts = facts
+        self._counters = counters
+
+    async def remember_last(self) -> None:
+        """After a restart: the last complete sweep still says when everyone was last seen."""
+        async with self._store.begin() as unit:
+            sweeps = await unit.recent_sweeps(RECENT_SWEEPS)
+        complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
+        self._facts.listed_from = max([self._facts.listed_from, *complete])
+
+    async def sweep(self) -> Sweep:
+        """List ION once. A failed page ends the sweep; what was read until then counts.
+
+        Raises the ``SideError`` that ended it, after the sweep has been recorded as failed.
+        """
+        started = self._clock.now()
+        listed: set[str] = set()
+        pages, changed, announced, prints = 0, 0, None, set[bytes]()
+        is_repeated, failure = False, None
+        try:
+            async for page in self._ion.list_customers(Lane.SWEEP):
+                pages += 1
+                announced = page.announced
+                listed.update(reading.ion_id for reading in page.readings)
+                is_repeated |= page.is_repeated or _is_repeat(page, prints)
+                changed += await self._observe(page.readings)
+        except SideError as error:
+            failure = error
+        listing = Listing(len(listed), failure is None, is_repeated, announced)
+        sweep = await self._record(listing, listed, started, pages, changed)
+        if failure is not None:
+            raise failure
+        return sweep
+
+    async def _observe(self, readings: Sequence[Reading]) -> int:
+        """Fold one page in; how many records changed."""
+        now = self._clock.now()
+        for reading in readings:
+            self._facts.fresh.remember(reading)
+        async with self._store.begin() as unit:
+            known = await unit.records(Side.ION, [reading.ion_id for reading in readings])
+            changed: list[Record] = []
+            for reading in readings:
+                before = known.get(reading.ion_id)
+                after = observe_reading(
+                    before or new_record(Side.ION, reading.ion_id), reading, self._facts.listed_from
+                )
+                if after is not before:
+                    changed.append(after)
+            await unit.save_records(changed)
+            links = await unit.links(Side.ION, [record.customer_id for record in changed])
+            await unit.enqueue([_subject(record, links) for record in changed], now)
+        return len(changed)
+
+    async def _record(self, listing: Listing, listed: set[str], started: Millis, pages: int, changed: int) -> Sweep:
+        ended = self._clock.now()
+        async with self._store.begin() as unit:
+            recent = await unit.recent_sweeps(RECENT_SWEEPS * 4)
+            sizes = [sweep.customers for sweep in recent if sweep.outcome.was_read_through]
+            outcome = judge(listing, sizes)
+            if outcome is SweepOutcome.COMPLETE:
+                await unit.note_missing(listed, started)
+            sweep = Sweep(started, ended, pages, listing.customers, changed, outcome)
+            await unit.save_sweep(sweep)
+        if outcome is SweepOutcome.COMPLETE:
+            self._facts.listed_from = started
+        self._counters.sweep(outcome.value, (ended - started) / 1000)
+        return sweep
+
+
+def _subject(record: Record, links: Mapping[str, Link]) -> Subject:
+    link = links.get(record.customer_id)
+    return subject_of(Side.ION, record.customer_id) if link is None else subject_of(Side.CRM, link.crm_id)
+
+
+def _is_repeat(page: Page, prints: set[bytes]) -> bool:
+    """The same page once more, under whatever token or number."""
+    if not page.readings:
+        return False
+    digest = hashlib.sha256("\x1f".join(reading.ion_id for reading in page.readings).encode()).digest()
+    if digest in prints:
+        return True
+    prints.add(digest)
+    return False

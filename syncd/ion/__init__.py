@@ -1,0 +1,1 @@
+"""ION's side: the budget's gate, OAuth, the client, and one pure file a dialect."""

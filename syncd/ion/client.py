@@ -1,0 +1,309 @@
+"""The calls to ION, over aiohttp: each inside a slot of the budget, each answer classified.
+
+What leaves this file has been stripped of what nobody may see: a create's answer carries the
+password of a portal user that ION makes by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from types import ModuleType
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+import structlog
+from yarl import URL
+
+from syncd.core.budget import Lane
+from syncd.core.errors import OutcomeUnknown, SideUnavailable, Throttled, Transient
+from syncd.core.policy import Dialect
+from syncd.core.record import Reading
+from syncd.core.values import Millis, Values
+from syncd.engine.ports import Clock, Page, Slots, Store
+from syncd.ion import live, seed
+from syncd.ion.answers import Answer, data_of, error_of
+from syncd.ion.gate import BudgetGate
+from syncd.ion.oauth import Credentials, Custody
+
+DIALECTS: Mapping[Dialect, ModuleType] = {Dialect.LIVE: live, Dialect.SEED: seed}
+PAGE_SIZES = (1000, 500, 200, 100, 50, 10)
+"""Tried from the largest; the first that the server takes is remembered."""
+SECRET_KEYS = frozenset({"password", "user"})
+
+log = structlog.get_logger()
+
+
+class Calls(Protocol):
+    """Where call counts and times go; the daemon passes its metrics."""
+
+    def called(self, lane: Lane, operation: str, status: str, seconds: float) -> None:
+        """One call to ION has ended."""
+
+
+class Uncounted:
+    """For commands, which have no metrics page."""
+
+    def called(self, lane: Lane, operation: str, status: str, seconds: float) -> None:
+        """Counted nowhere."""
+
+
+class IonClient:
+    def __init__(
+        self,
+        *,
+        url: str,
+        account: str,
+        credentials: Credentials,
+        store: Store,
+        gate: BudgetGate,
+        clock: Clock,
+        owner: str,
+        dialect: Dialect | None,
+        page_size: int | None,
+        timeout_seconds: float,
+        calls: Calls | None = None,
+    ) -> None:
+        self._root = URL(url.rstrip("/"))
+        self._customers = self._root / "api/v3/accounts" / account / "customers"
+        self._store = store
+        self._gate = gate
+        self._clock = clock
+        self._dialect = dialect
+        self._page_size = page_size
+        self._timeout = timeout_seconds
+        self._calls = calls or Uncounted()
+        self._session: aiohttp.ClientSession | None = None
+        self.custody = Custody(store, gate, clock, self._post_form, credentials, owner)
+
+    async def __aenter__(self) -> IonClient:
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        self._session = aiohttp.ClientSession(timeout=timeout, headers={"Accept": "application/json"})
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    # -- the port
+
+    async def known_dialect(self) -> Dialect | None:
+        """The dialect as configured, or as an earlier list answer showed it."""
+        if self._dialect is None:
+            async with self._store.begin() as unit:
+                remembered = await unit.note("ion_dialect")
+            self._dialect = Dialect(remembered) if remembered else None
+        return self._dialect
+
+    async def dialect(self) -> Dialect:
+        """The dialect ION speaks; asks for a page where nobody knows it yet."""
+        if await self.known_dialect() is None:
+            async with self._gate.slots(Lane.SWEEP) as slots:
+                await self._list_page(None, slots)
+        return self._dialect or Dialect.LIVE
+
+    async def list_customers(self, lane: Lane) -> AsyncIterator[Page]:
+        """All pages, one call each. Raises where a page can't be read: the listing is not complete."""
+        cursor, read, seen = None, 0, set[str]()
+        await self.known_dialect()
+        while True:
+            async with self._gate.slots(lane) as slots:
+                body, asked, answered = await self._list_page(cursor, slots)
+            speech = DIALECTS[self._dialect or Dialect.LIVE]
+            raws = speech.customers(body)
+            read += len(raws)
+            readings = [reading for raw in raws if (reading := self._reading(raw, asked, answered)) is not None]
+            if len(readings) != len(raws):
+                log.warning("listed_customer_without_id", count=len(raws) - len(readings))
+            following = speech.next_cursor(body, cursor, read)
+            is_repeated = following is not None and following in seen
+            yield Page(readings, speech.announced(body), is_repeated)
+            if following is None or is_repeated:
+                return
+            seen.add(following)
+            cursor = following
+
+    async def get(self, ion_id: str, slots: Slots) -> Reading | None:
+        asked = self._clock.now()
+        answer = await self._send("get", "GET", self._customers / ion_id, slots)
+        if answer.status == 404:
+            return None
+        raw = data_of(answer, writes=False, what="a customer's record")
+        reading = self._reading(raw, asked, answer.answered)
+        if reading is None or reading.ion_id != ion_id:
+            raise Transient("ION answered a customer's record with something else")
+        return reading
+
+    async def find_by_email(self, email: str, slots: Slots) -> list[Reading] | None:
+        speech = DIALECTS[await self.dialect()]
+        if not speech.CAN_LOOK_UP_EMAIL:
+            return None
+        asked = self._clock.now()
+        answer = await self._send("find", "GET", self._customers, slots, query=speech.email_query(email))
+        raws = speech.customers(data_of(answer, writes=False, what="a look-up by e-mail"))
+        readings = [reading for raw in raws if (reading := self._reading(raw, asked, answer.answered))]
+        wanted = email.casefold()  # the filter may match in part, or not be heeded at all
+        return [r for r in readings if str(speech.values(r.raw).get("email") or "").casefold() == wanted]
+
+    async def create(self, values: Values, slots: Slots) -> Reading:
+        speech = DIALECTS[await self.dialect()]
+        asked = self._clock.now()
+        answer = await self._send("create", "POST", self._customers, slots, body=speech.create_body(values))
+        raw = data_of(answer, writes=True, what="a create")
+        reading = self._reading(raw, asked, answer.answered)
+        if reading is None:
+            raise OutcomeUnknown("ION answered a create without the new customer's id")
+        return reading
+
+    async def update(self, reading: Reading, changes: Values, slots: Slots) -> Reading:
+        speech = DIALECTS[await self.dialect()]
+        body = speech.update_body(reading.raw, changes)
+        asked = self._clock.now()
+        answer = await self._send("update", "PUT", self._customers / reading.ion_id, slots, body=body)
+        raw = data_of(answer, writes=True, what="an update")
+        if not any(key in raw for key in speech.TEXTS.values()):
+            # No record in the answer: what was sent stands in for it, field by field.
+            return Reading(reading.ion_id, {}, asked, answer.answered, None, {})
+        return Reading(
+            reading.ion_id, speech.shown_values(raw), asked, answer.answered, speech.modified(raw), _clean(raw)
+        )
+
+    # -- one page, one reading
+
+    async def _list_page(self, cursor: str | None, slots: Slots) -> tuple[Mapping[str, Any], Millis, Millis]:
+        size = self._page_size or await self._remembered_size()
+        while True:
+            speech = DIALECTS[self._dialect or Dialect.LIVE]
+            query = speech.list_query(size, cursor)
+            if self._dialect is None:  # a question that both dialects understand
+                query = {"pageSize": str(size), "page": "1"}
+            asked = self._clock.now()
+            answer = await self._send("list", "GET", self._customers, slots, query=query)
+            smaller = next((known for known in PAGE_SIZES if known < size), None)
+            if answer.status in (400, 413) and cursor is None and self._page_size is None and smaller:
+                size = smaller
+                continue
+            body = data_of(answer, writes=False, what="a list of customers")
+            if not _is_listing(body):
+                raise Transient("ION answered a list of customers with something else")
+            if self._dialect is not None and body and not speech.is_mine(body):
+                raise Transient(f"ION does not speak the {self._dialect} dialect: check SYNCD_ION__DIALECT")
+            await self._remember(size, body)
+            return body, asked, answer.answered
+
+    async def _remembered_size(self) -> int:
+        async with self._store.begin() as unit:
+            return int(await unit.note("ion_page_size") or PAGE_SIZES[0])
+
+    async def _remember(self, size: int, body: Mapping[str, Any]) -> None:
+        """Page size and dialect, found out once and kept over restarts."""
+        found = next((name for name, speech in DIALECTS.items() if speech.is_mine(body)), None)
+        async with self._store.begin() as unit:
+            if self._page_size is None and await unit.note("ion_page_size") != str(size):
+                await unit.save_note("ion_page_size", str(size))
+            if self._dialect is None and found is not None:
+                await unit.save_note("ion_dialect", found.value)
+        if self._dialect is None:
+            self._dialect = found
+            if found is not None:
+                log.info("dialect_found", dialect=found.value)
+
+    def _reading(self, raw: Mapping[str, Any], asked: Millis, answered: Millis) -> Reading | None:
+        speech = DIALECTS[self._dialect or Dialect.LIVE]
+        ion_id = speech.ion_id(raw)
+        if ion_id is None:
+            return None
+        return Reading(ion_id, speech.values(raw), asked, answered, speech.modified(raw), _clean(raw))
+
+    # -- the wire
+
+    async def _send(
+        self,
+        operation: str,
+        method: str,
+        url: URL,
+        slots: Slots,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """One call with a good token; after a 401 once more with a new one."""
+        token = await self.custody.bearer()
+        answer = await self._call(operation, method, url, slots, token, query, body)
+        if answer.status == 401:
+            token = await self.custody.renew(token)
+            answer = await self._call(operation, method, url, slots, token, query, body)
+        if answer.status == 429:
+            error = error_of(answer, writes=False, what=operation)
+            await self._gate.throttled(error.wait_ms if isinstance(error, Throttled) else None)
+        return answer
+
+    async def _call(
+        self,
+        operation: str,
+        method: str,
+        url: URL,
+        slots: Slots,
+        token: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"}
+        data = None
+        if body is not None:
+            data, headers["Content-Type"] = orjson.dumps(body), "application/json"
+        async with slots.call():
+            return await self._exchange(slots.lane, operation, method, url, headers, query, data)
+
+    async def _post_form(self, path: str, form: dict[str, str]) -> Answer:
+        """For the tokens; the slot is the caller's."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        data = aiohttp.FormData(form)()
+        return await self._exchange(
+            Lane.OPERATOR, "token", "POST", self._root / path.lstrip("/"), headers, None, data
+        )
+
+    async def _exchange(
+        self,
+        lane: Lane,
+        operation: str,
+        method: str,
+        url: URL,
+        headers: dict[str, str],
+        query: Mapping[str, str] | None,
+        data: Any,
+    ) -> Answer:
+        if self._session is None:
+            raise RuntimeError("the ION client is used outside its context")
+        started = self._clock.now()
+        status, is_write = "failed", method != "GET"
+        try:
+            async with self._session.request(
+                method, url, headers=headers, params=query, data=data, allow_redirects=False
+            ) as response:
+                content = await response.read()
+                status = str(response.status)
+                return Answer(response.status, dict(response.headers), content, self._clock.now())
+        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
+            raise SideUnavailable(f"ION can't be reached: {_cause(error)}") from None
+        except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
+            problem = f"the answer to a {operation} was lost: {_cause(error)}"
+            raise (OutcomeUnknown(problem) if is_write else Transient(problem)) from None
+        finally:
+            self._calls.called(lane, operation, status, (self._clock.now() - started) / 1000)
+
+
+def _is_listing(body: Mapping[str, Any]) -> bool:
+    """Empty accounts may answer ``{}``; anything else must look like a list in one of the dialects."""
+    if not body:
+        return True
+    found = [speech for speech in DIALECTS.values() if speech.is_mine(body)]
+    return bool(found) and all(isinstance(body.get(speech.LIST_KEY, []), list) for speech in found)
+
+
+def _clean(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in raw.items() if key not in SECRET_KEYS}
+
+
+def _cause(error: BaseException) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__

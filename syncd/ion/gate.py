@@ -1,0 +1,124 @@
+"""The only door to ION: a call is made with a slot of the shared budget in hand, or not at all (S11).
+
+The ledger lives in the store, so all replicas take from one budget; if the store is lost, taking a
+slot fails and no call is made. Waiting is by computed wake-up: nobody polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from syncd.core.budget import (
+    Granted,
+    Lane,
+    Ledger,
+    Refused,
+    end,
+    give_back,
+    new_ledger,
+    take,
+    throttle,
+    with_limits,
+)
+from syncd.engine.ports import Clock, Store
+
+MAX_WAIT_SECONDS = 5.0
+"""The longest sleep between two questions: another replica may have given slots back."""
+THROTTLE_MS = 10_000
+"""How long everyone waits after a 429 that names no time."""
+
+
+class BudgetGate:
+    def __init__(self, store: Store, clock: Clock, calls_per_minute: int, call_ms: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._limit = calls_per_minute
+        self._call_ms = call_ms
+        self._turn: dict[Lane, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._freed = asyncio.Event()
+        self.throttled_total = 0
+
+    @asynccontextmanager
+    async def slots(self, lane: Lane, count: int = 1) -> AsyncIterator[SlotsInHand]:
+        """Wait for ``count`` slots, all at once; what is not used goes back untouched."""
+        hand = SlotsInHand(self, lane, await self.take(lane, count))
+        try:
+            yield hand
+        finally:
+            await asyncio.shield(hand.give_back())
+
+    async def take(self, lane: Lane, count: int) -> list[int]:
+        async with self._turn[lane]:  # first come, first served within a lane
+            while True:
+                self._freed.clear()
+                answer = await self._ask(lane, count)
+                if isinstance(answer, Granted):
+                    return list(answer.slots)
+                await self._wait(min(MAX_WAIT_SECONDS, answer.wait_ms / 1000))
+
+    async def ended(self, slot: int) -> None:
+        await self._change(lambda ledger: end(ledger, slot, self._clock.now()))
+
+    async def unused(self, slot: int) -> None:
+        await self._change(lambda ledger: give_back(ledger, slot))
+        self._freed.set()
+
+    async def throttled(self, wait_ms: int | None) -> None:
+        """The server said 429: close the door for everyone."""
+        self.throttled_total += 1
+        wait = THROTTLE_MS if wait_ms is None else wait_ms
+        await self._change(lambda ledger: throttle(ledger, wait, self._clock.now()))
+
+    async def ledger(self) -> Ledger:
+        async with self._store.begin() as unit:
+            return await unit.ledger() or new_ledger(self._limit, self._call_ms)
+
+    async def _ask(self, lane: Lane, count: int) -> Granted | Refused:
+        async with self._store.begin() as unit:
+            known = await unit.ledger() or new_ledger(self._limit, self._call_ms)
+            answer = take(with_limits(known, self._limit, self._call_ms), lane, count, self._clock.now())
+            await unit.save_ledger(answer.ledger)
+        return answer
+
+    async def _change(self, change: Callable[[Ledger], Ledger]) -> None:
+        async with self._store.begin() as unit:
+            known = await unit.ledger()
+            if known is not None:
+                await unit.save_ledger(change(known))
+
+    async def _wait(self, seconds: float) -> None:
+        freed = asyncio.ensure_future(self._freed.wait())
+        asleep = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait({freed, asleep}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for future in (freed, asleep):
+                future.cancel()
+            await asyncio.gather(freed, asleep, return_exceptions=True)
+
+
+class SlotsInHand:
+    """Slots already taken. A call beyond them waits for one more."""
+
+    def __init__(self, gate: BudgetGate, lane: Lane, slots: list[int]) -> None:
+        self._gate = gate
+        self.lane = lane
+        self._slots = slots
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[None]:
+        """Spend one slot; it counts until a minute after this block has ended."""
+        if not self._slots:
+            self._slots = await self._gate.take(self.lane, 1)
+        slot = self._slots.pop(0)
+        try:
+            yield
+        finally:
+            await asyncio.shield(self._gate.ended(slot))
+
+    async def give_back(self) -> None:
+        while self._slots:
+            await self._gate.unused(self._slots.pop())

@@ -1,0 +1,358 @@
+"""The mapping: for each field its place in the CRM, its direction, its policies and converters.
+
+Read from a YAML or TOML file, checked whole at load, and turned into the core's policy. Converters
+stand at the CRM's edge: ``read`` turns a CRM value into a canonical one, ``write`` turns it back.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import phonenumbers
+import pycountry
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from syncd.core.errors import BadConfiguration
+from syncd.core.policy import (
+    ION_ACCESS,
+    ION_REQUIRES,
+    Access,
+    Dialect,
+    Direction,
+    FieldRule,
+    FirstLink,
+    Policy,
+    Tie,
+)
+from syncd.core.values import Address, Field, Value
+
+MAX_LENGTH = 1_000
+"""Characters in one value; more is an event set aside."""
+
+
+class WrongValue(ValueError):
+    """A CRM value that can't be what its field holds."""
+
+
+class Converters(BaseModel):
+    """Applied in this order when reading from the CRM; undone in reverse when writing to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trim: bool = True
+    case: Literal["keep", "lower", "upper"] = "keep"
+    phone: str | bool = False
+    """``true``, or the region (``US``) of numbers without a country code: to E.164."""
+    country: bool = False
+    """A country's name or three-letter code to its two-letter code."""
+    language: bool = False
+    """A language's name or tag to the upper-case two-letter code that ION uses."""
+    values: dict[str, str] = {}
+    """CRM value to canonical value."""
+    default: str | None = None
+    """Stands in where the CRM has nothing."""
+
+
+class FieldMapping(BaseModel):
+    """One field's row in the mapping file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    crm: str | None = None
+    """Path in the CRM's customer, dots between levels; the field's own name by default."""
+    direction: Direction = Direction.BOTH
+    tie: Tie | None = None
+    first_link: FirstLink | None = None
+    convert: Converters = Converters()
+    lossy: bool = False
+    """Says that what is written back may differ from what was read, so the check lets it pass."""
+
+
+class MappingFile(BaseModel):
+    """The whole file. A field that is not named keeps its built-in row."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = "id"
+    """Name of the id column in Debezium rows."""
+    fields: dict[Field, FieldMapping] = {}
+
+
+BUILT_IN: Mapping[Field, FieldMapping] = {
+    **{name: FieldMapping() for name in Field},
+    Field.COUNTRY: FieldMapping(convert=Converters(country=True)),
+    Field.STATUS: FieldMapping(direction=Direction.ION_TO_CRM, convert=Converters(case="lower")),
+}
+
+SAMPLES: Mapping[Field, tuple[str, ...]] = {
+    Field.COMPANY: ("Harbour Lights Dental Ltd", "ÅSA & Söner AB", "4711", "x"),
+    Field.EMAIL: ("dana.whitfield@harbourlights.example", "a@b.example"),
+    Field.COUNTRY: ("US", "DE", "FR", "JP"),
+    Field.PHONE: ("+18135550142", "+4930123456", "+33142685300"),
+    Field.CONTACT: ("Dana Whitfield", "Zoë O'Brien"),
+    Field.TITLE: ("Practice Manager", "CTO"),
+    Field.LANGUAGE: ("EN", "DE", "FR"),
+    Field.STATUS: ("active", "inactive"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CrmMapping:
+    """Rows of all fields, ready to use."""
+
+    id_column: str
+    rows: Mapping[Field, FieldMapping]
+
+    def read(self, customer: Mapping[str, object]) -> dict[str, Value]:
+        """Canonical values of what the CRM's customer mentions; raises ``WrongValue``."""
+        country = _text_at(customer, self.rows[Field.COUNTRY].crm or Field.COUNTRY.value)
+        values: dict[str, Value] = {}
+        for name, row in self.rows.items():
+            path = row.crm or name.value
+            if name is Field.ADDRESS:
+                found, address = _address_at(customer, path)
+                if found:
+                    values[name] = address
+                continue
+            found, raw = _at(customer, path)
+            if found:
+                values[name] = self._read_one(name, row.convert, raw, country)
+            elif row.convert.default is not None:
+                values[name] = row.convert.default
+        return values
+
+    def write(self, name: Field, value: Value) -> Value:
+        """A canonical value in the CRM's own spelling."""
+        back = {canonical: own for own, canonical in self.rows[name].convert.values.items()}
+        return back.get(value, value) if isinstance(value, str) else value
+
+    def crm_path(self, name: Field) -> str:
+        return self.rows[name].crm or name.value
+
+    def policy(self, dialect: Dialect, tie: Tie, first_link: FirstLink, skew_ms: int) -> Policy:
+        """The core's table of rules for this dialect."""
+        self.check_dialect(dialect)
+        access = ION_ACCESS[dialect]
+        rules = {
+            name: FieldRule(
+                name,
+                row.direction,
+                row.tie or tie,
+                row.first_link or first_link,
+                access.get(name, Access.NONE),
+                KEYS[name],
+            )
+            for name, row in self.rows.items()
+        }
+        return Policy(rules, skew_ms, required_by_ion=ION_REQUIRES[dialect])
+
+    def check_dialect(self, dialect: Dialect) -> None:
+        for name, row in self.rows.items():
+            access = ION_ACCESS[dialect].get(name, Access.NONE)
+            if row.direction is Direction.ION_TO_CRM and access is Access.WRITE:
+                raise BadConfiguration(
+                    f"mapping: fields.{name}.direction is ion-to-crm, but the {dialect} dialect of ION"
+                    f" never returns {name}: use crm-to-ion or off"
+                )
+
+    def _read_one(self, name: Field, convert: Converters, raw: object, country: str | None) -> Value:
+        if raw is None or raw == "":
+            return convert.default
+        if not isinstance(raw, str):
+            raise WrongValue(f"{name} is {_kind(raw)}, a text was expected")
+        text = _checked(name, raw)
+        value = _converted(convert, text, country) or convert.default
+        if name is Field.STATUS and value not in ("active", "inactive", None):
+            raise WrongValue(f"status is {value!r}, active or inactive was expected")
+        return value
+
+
+def load_mapping(path: Path | None) -> CrmMapping:
+    """The built-in mapping, or the file's rows over it. Raises ``BadConfiguration``, a line a problem."""
+    if path is None:
+        return CrmMapping("id", BUILT_IN)
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+        parsed = MappingFile.model_validate(raw or {})
+    except OSError as error:
+        raise BadConfiguration(f"mapping: cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadConfiguration(f"mapping: {path} is not readable: {error}") from None
+    except ValidationError as error:
+        lines = [f"mapping: {_place(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+        raise BadConfiguration("\n".join(lines)) from None
+    mapping = CrmMapping(parsed.id, {**BUILT_IN, **parsed.fields})
+    problems = [problem for name, row in mapping.rows.items() for problem in _round_trip_problems(name, row)]
+    if problems:
+        raise BadConfiguration("\n".join(problems))
+    return mapping
+
+
+def _round_trip_problems(name: Field, row: FieldMapping) -> list[str]:
+    """What is written to the CRM must come back as the same canonical value."""
+    if row.lossy or name is Field.ADDRESS:
+        return []
+    mapping = CrmMapping("id", {**BUILT_IN, name: row})
+    back = list(row.convert.values.values())
+    problems = []
+    if len(set(back)) != len(back):
+        problems.append(f"mapping: fields.{name}.convert.values: two CRM values stand for the same value")
+    for sample in (*SAMPLES[name], *back):
+        again = mapping._read_one(name, row.convert, mapping.write(name, sample), "US")
+        if again != sample and KEYS[name](again, "US") != KEYS[name](sample, "US"):
+            problems.append(
+                f"mapping: fields.{name}.convert: {sample!r} written to the CRM would be read back as {again!r};"
+                " mend the converters, or say lossy: true"
+            )
+            break
+    return problems
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _converted(convert: Converters, text: str, country: str | None) -> str:
+    if convert.trim:
+        text = " ".join(text.split())
+    text = convert.values.get(text, text)
+    if convert.case != "keep":
+        text = text.lower() if convert.case == "lower" else text.upper()
+    if convert.phone:
+        text = e164(text, convert.phone if isinstance(convert.phone, str) else country)
+    if convert.country:
+        text = country_code(text)
+    return language_code(text) if convert.language else text
+
+
+def _at(customer: Mapping[str, object], path: str) -> tuple[bool, object]:
+    node: object = customer
+    for step in path.split("."):
+        if not isinstance(node, Mapping) or step not in node:
+            return False, None
+        node = node[step]
+    return True, node
+
+
+def _text_at(customer: Mapping[str, object], path: str) -> str | None:
+    found, raw = _at(customer, path)
+    return raw.strip() if found and isinstance(raw, str) else None
+
+
+def _address_at(customer: Mapping[str, object], path: str) -> tuple[bool, Address | None]:
+    """Nested under its path, or flat: ``address_street`` and so on."""
+    found, raw = _at(customer, path)
+    if not found:
+        flat = {part: _at(customer, f"{path}_{part}") for part in Address.__slots__}
+        if not any(present for present, _ in flat.values()):
+            return False, None
+        raw = {part: value for part, (_, value) in flat.items()}
+    if raw is None or raw == "":
+        return True, None
+    if not isinstance(raw, Mapping):
+        raise WrongValue(f"address is {_kind(raw)}, an object of street, suite, city, state and zip was expected")
+    parts = {part: _part(part, raw.get(part)) for part in Address.__slots__}
+    address = Address(**parts)
+    return True, None if address.is_blank else address
+
+
+def _part(part: str, raw: object) -> str:
+    if raw is None:
+        return ""
+    if not isinstance(raw, str):
+        raise WrongValue(f"address.{part} is {_kind(raw)}, a text was expected")
+    return " ".join(_checked(f"address.{part}", raw).split())
+
+
+def _checked(name: str, text: str) -> str:
+    if len(text) > MAX_LENGTH:
+        raise WrongValue(f"{name} has {len(text)} characters, {MAX_LENGTH} are allowed")
+    if "\x00" in text:
+        raise WrongValue(f"{name} has a zero byte in it")
+    return text
+
+
+def _kind(raw: object) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(raw), "of a wrong type")
+
+
+# -- what is equal to what
+
+
+@lru_cache(maxsize=50_000)
+def e164(text: str, region: str | None) -> str:
+    """The number in E.164 where it is one, else as it was."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return text
+    if not phonenumbers.is_possible_number(number):
+        return text
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+@lru_cache(maxsize=2_000)
+def country_code(text: str) -> str:
+    """The two-letter code of a country's name or code; what is none stays as it was."""
+    if len(text) == 2:
+        return text.upper()
+    try:
+        country = pycountry.countries.lookup(text)
+    except LookupError:
+        return text
+    return str(country.alpha_2)
+
+
+@lru_cache(maxsize=2_000)
+def language_code(text: str) -> str:
+    if len(text) == 2:
+        return text.upper()
+    try:
+        language = pycountry.languages.lookup(text)
+    except LookupError:
+        return text
+    return str(getattr(language, "alpha_2", text)).upper()
+
+
+def _folded(value: Value, country: str | None) -> object:
+    return value.strip().casefold() if isinstance(value, str) else value
+
+
+def _spaced(value: Value, country: str | None) -> object:
+    return " ".join(unicodedata.normalize("NFC", value).split()) if isinstance(value, str) else value
+
+
+def _phone(value: Value, country: str | None) -> object:
+    if not isinstance(value, str):
+        return value
+    number = e164(value, country)
+    return number if number.startswith("+") else "".join(filter(str.isalnum, number))
+
+
+def _address(value: Value, country: str | None) -> object:
+    if not isinstance(value, Address):
+        return value
+    return tuple(" ".join(unicodedata.normalize("NFC", getattr(value, p)).split()) for p in Address.__slots__)
+
+
+KEYS: Mapping[Field, Callable[[Value, str | None], object]] = {
+    Field.COMPANY: _spaced,
+    Field.EMAIL: _folded,
+    Field.COUNTRY: _folded,
+    Field.PHONE: _phone,
+    Field.ADDRESS: _address,
+    Field.CONTACT: _spaced,
+    Field.TITLE: _spaced,
+    Field.LANGUAGE: _folded,
+    Field.STATUS: _folded,
+}
+"""Equal keys, equal values: what differs only in these ways is no difference."""

@@ -1,0 +1,372 @@
+"""The store in memory: the twin of the SQL one, for the simulator. Units run one after another.
+
+A unit that fails is undone by its journal, so it is all or nothing here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from syncd.core.budget import Ledger
+from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.link import Link, LinkState
+from syncd.core.match import Candidate, Keys, keys_of
+from syncd.core.record import Record
+from syncd.core.values import Millis, Side, Subject
+from syncd.core.work import (
+    Again,
+    Claim,
+    Conflict,
+    DeadLetter,
+    DecisionEntry,
+    Hold,
+    HoldKind,
+    Message,
+    Stage,
+    Sweep,
+    Tokens,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    stage: Stage
+    due: Millis
+    since: Millis
+    attempts: int = 0
+    generation: int = 1
+    fence: int = 0
+    leased_until: Millis = Millis(0)
+
+
+class MemoryStore:
+    def __init__(self, rng: Random | None = None) -> None:
+        self._tables: dict[str, dict[Any, Any]] = {}
+        self._rng = rng or Random()
+        self._one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[MemoryUnit]:
+        async with self._one_at_a_time:
+            unit = MemoryUnit(self._tables, self._rng)
+            try:
+                yield unit
+            except BaseException:
+                unit.undo()
+                raise
+
+    async def close(self) -> None:
+        """Nothing to close; what was stored goes with the object."""
+
+
+class MemoryUnit:
+    def __init__(self, tables: dict[str, dict[Any, Any]], rng: Random) -> None:
+        self._tables = tables
+        self._rng = rng
+        self._journal: list[Callable[[], object]] = []
+
+    def undo(self) -> None:
+        while self._journal:
+            self._journal.pop()()
+
+    # -- records and links
+
+    async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
+        table = self._table("records")
+        return {key: table[side, key] for key in sorted(ids) if (side, key) in table}
+
+    async def save_records(self, records: Collection[Record]) -> None:
+        for record in records:
+            key = (record.side, record.customer_id)
+            if not record.row_version and key in self._table("records"):
+                raise StoreConflict
+            self._put("records", key, replace(record, row_version=record.row_version + 1))
+
+    async def look_alikes(self, side: Side, keys: Keys, ion_id: str | None) -> list[Record]:
+        linked = {link.crm_id if side is Side.CRM else link.ion_id for link in self._table("links").values()}
+        return [
+            record
+            for (its_side, customer_id), record in sorted(self._table("records").items())
+            if its_side is side and customer_id not in linked and _is_alike(record, keys, ion_id)
+        ][:50]
+
+    async def note_missing(self, listed: Collection[str], before: Millis) -> list[str]:
+        missing = sorted(
+            customer_id
+            for (side, customer_id), record in self._table("records").items()
+            if side is Side.ION and record.written_until < before and customer_id not in listed
+        )
+        for customer_id in missing:
+            record = self._table("records")[Side.ION, customer_id]
+            seen = replace(record, missing_sweeps=record.missing_sweeps + 1, row_version=record.row_version + 1)
+            self._put("records", (Side.ION, customer_id), seen)
+        return missing
+
+    async def links(self, side: Side, ids: Collection[str]) -> dict[str, Link]:
+        links = self._table("links")
+        if side is Side.CRM:
+            return {key: links[key] for key in ids if key in links}
+        wanted = set(ids)
+        return {link.ion_id: link for link in links.values() if link.ion_id in wanted}
+
+    async def save_link(self, link: Link) -> None:
+        taken = (await self.links(Side.ION, [link.ion_id])).get(link.ion_id)
+        if taken is not None and taken.crm_id != link.crm_id:
+            raise StoreConflict
+        self._put("links", link.crm_id, link)
+
+    async def list_links(self, state: LinkState | None, after: str, limit: int) -> list[Link]:
+        links = sorted(self._table("links").values(), key=lambda link: link.crm_id)
+        return [link for link in links if link.crm_id > after and state in (None, link.state)][:limit]
+
+    async def count_links(self) -> dict[LinkState, int]:
+        return _counted(link.state for link in self._table("links").values())
+
+    # -- intents, conflicts, the log of decisions
+
+    async def intents(self, ids: Collection[str]) -> dict[str, Intent]:
+        table = self._table("intents")
+        return {key: table[key][0] for key in ids if key in table}
+
+    async def open_intents(self, subject: Subject) -> list[Intent]:
+        mine = [intent for intent, _ in self._table("intents").values() if intent.subject == subject]
+        return sorted((intent for intent in mine if intent.state.is_open), key=lambda intent: intent.at)
+
+    async def open_creates(self, side: Side) -> list[Intent]:
+        every = [intent for intent, _ in self._table("intents").values()]
+        return [i for i in every if i.state.is_open and i.side is side and i.kind is Kind.CREATE]
+
+    async def commands_due(self, now: Millis, limit: int) -> list[Intent]:
+        deliverable = (IntentState.PREPARED, IntentState.SENT)
+        due = [
+            intent
+            for intent, deliver_at in self._table("intents").values()
+            if intent.side is Side.CRM and intent.state in deliverable
+            if deliver_at is not None and deliver_at <= now
+        ]
+        return sorted(due, key=lambda intent: intent.at)[:limit]
+
+    async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
+        self._put("intents", intent.id, (intent, deliver_at))
+
+    async def count_open_intents(self) -> dict[str, int]:
+        states = [intent.state for intent, _ in self._table("intents").values() if intent.state.is_open]
+        return {state.value: count for state, count in _counted(states).items()}
+
+    async def archive(self, conflicts: Collection[Conflict]) -> None:
+        for conflict in conflicts:
+            self._put("conflicts", conflict.id, conflict)
+
+    async def list_conflicts(self, crm_id: str | None, before: Millis | None, limit: int) -> list[Conflict]:
+        conflicts = sorted(self._table("conflicts").values(), key=lambda conflict: (-conflict.at, conflict.id))
+        return [
+            conflict
+            for conflict in conflicts
+            if crm_id in (None, conflict.crm_id) and (before is None or conflict.at < before)
+        ][:limit]
+
+    async def log(self, entries: Collection[DecisionEntry]) -> None:
+        for entry in entries:
+            self._put("decisions", self._next_id("decisions"), entry)
+
+    # -- the queue
+
+    async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None:
+        for subject in dict.fromkeys(subjects):
+            known = self._table("queue").get(subject)
+            if known is None:
+                queued = _Queued(Stage.DECIDE, now, now)
+            else:
+                due = Millis(min(known.due, now))
+                queued = replace(known, stage=Stage.DECIDE, due=due, generation=known.generation + 1, attempts=0)
+            self._put("queue", subject, queued)
+
+    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]:
+        due = [
+            (queued.since, subject, queued)
+            for subject, queued in self._table("queue").items()
+            if queued.stage is stage and queued.due <= now and queued.leased_until <= now
+        ]
+        claims = []
+        for since, subject, queued in sorted(due, key=lambda item: item[:2])[:limit]:
+            fence = self._rng.getrandbits(62) + 1
+            self._put("queue", subject, replace(queued, fence=fence, leased_until=Millis(now + lease_ms)))
+            claims.append(Claim(subject, stage, fence, queued.generation, since, queued.attempts))
+        return claims
+
+    async def renew(self, claims: Collection[Claim], until: Millis) -> None:
+        for claim in claims:
+            queued = self._table("queue").get(claim.subject)
+            if queued is not None and queued.fence == claim.fence:
+                self._put("queue", claim.subject, replace(queued, leased_until=until))
+
+    async def check(self, claim: Claim) -> None:
+        queued = self._table("queue").get(claim.subject)
+        if queued is None or queued.fence != claim.fence:
+            raise LostLease
+
+    async def finish(self, claim: Claim, again: Again | None = None) -> None:
+        await self.check(claim)
+        queued = self._table("queue")[claim.subject]
+        if queued.generation != claim.generation:
+            self._put("queue", claim.subject, replace(queued, fence=0, leased_until=Millis(0)))
+        elif again is None:
+            self._drop("queue", claim.subject)
+        else:
+            free = replace(queued, stage=again.stage, due=again.due, attempts=again.attempts)
+            self._put("queue", claim.subject, replace(free, fence=0, leased_until=Millis(0)))
+
+    async def next_due(self, stage: Stage) -> Millis | None:
+        waiting = [queued for queued in self._table("queue").values() if queued.stage is stage]
+        return min((max(queued.due, queued.leased_until) for queued in waiting), default=None)
+
+    async def pending(self) -> dict[Stage, tuple[int, Millis]]:
+        found: dict[Stage, tuple[int, Millis]] = {}
+        for queued in self._table("queue").values():
+            count, oldest = found.get(queued.stage, (0, queued.since))
+            found[queued.stage] = (count + 1, min(oldest, queued.since))
+        return found
+
+    # -- who waits for a person
+
+    async def hold(self, hold: Hold) -> None:
+        self._put("holds", hold.subject, hold)
+
+    async def release(self, subject: Subject) -> None:
+        self._drop("holds", subject)
+        self._drop("candidates", subject)
+
+    async def list_holds(self, kind: HoldKind | None, after: str, limit: int) -> list[Hold]:
+        holds = sorted(self._table("holds").values(), key=lambda hold: hold.subject)
+        return [hold for hold in holds if hold.subject > after and kind in (None, hold.kind)][:limit]
+
+    async def count_holds(self) -> dict[HoldKind, int]:
+        return _counted(hold.kind for hold in self._table("holds").values())
+
+    async def save_candidates(self, subject: Subject, candidates: Collection[Candidate]) -> None:
+        self._put("candidates", subject, tuple(candidates))
+
+    async def candidates(self, subject: Subject) -> list[Candidate]:
+        found = self._table("candidates").get(subject, ())
+        return sorted(found, key=lambda candidate: (-candidate.score, candidate.crm_id, candidate.ion_id))
+
+    # -- Kafka
+
+    async def offsets(self, topic: str) -> dict[int, int]:
+        return {part: offset for (name, part), offset in self._table("offsets").items() if name == topic}
+
+    async def save_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+        for partition, offset in offsets.items():
+            self._put("offsets", (topic, partition), offset)
+
+    async def post(self, messages: Collection[Message]) -> None:
+        for message in messages:
+            number = self._next_id("messages")
+            self._put("messages", number, replace(message, id=number))
+
+    async def posted(self, limit: int) -> list[Message]:
+        return [message for _, message in sorted(self._table("messages").items())][:limit]
+
+    async def unpost(self, ids: Collection[int]) -> None:
+        for number in ids:
+            self._drop("messages", number)
+
+    async def bury(self, letters: Collection[DeadLetter]) -> None:
+        places = {(known.topic, known.partition, known.offset) for known in self._table("letters").values()}
+        for letter in letters:
+            if (letter.topic, letter.partition, letter.offset) not in places:
+                number = self._next_id("letters")
+                self._put("letters", number, replace(letter, id=number))
+
+    async def list_dead_letters(self, before: int | None, limit: int) -> list[DeadLetter]:
+        letters = sorted(self._table("letters").items(), reverse=True)
+        return [letter for number, letter in letters if before is None or number < before][:limit]
+
+    async def dead_letter(self, letter_id: int) -> DeadLetter | None:
+        return self._table("letters").get(letter_id)
+
+    # -- ION
+
+    async def ledger(self) -> Ledger | None:
+        return self._table("single").get("ledger")
+
+    async def save_ledger(self, ledger: Ledger) -> None:
+        self._put("single", "ledger", ledger)
+
+    async def tokens(self) -> Tokens | None:
+        return self._table("single").get("tokens")
+
+    async def save_tokens(self, tokens: Tokens) -> None:
+        self._put("single", "tokens", tokens)
+
+    async def save_sweep(self, sweep: Sweep) -> None:
+        self._put("sweeps", sweep.started, sweep)
+
+    async def recent_sweeps(self, limit: int) -> list[Sweep]:
+        return [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)][:limit]
+
+    async def note(self, name: str) -> str | None:
+        return self._table("notes").get(name)
+
+    async def save_note(self, name: str, text: str) -> None:
+        self._put("notes", name, text)
+
+    async def lease(self, name: str, owner: str, now: Millis, lease_ms: int) -> bool:
+        holder, until = self._table("leases").get(name, (owner, Millis(0)))
+        if holder != owner and until > now:
+            return False
+        self._put("leases", name, (owner, Millis(now + lease_ms)))
+        return True
+
+    async def unlease(self, name: str, owner: str) -> None:
+        holder, _ = self._table("leases").get(name, (None, None))
+        if holder == owner:
+            self._drop("leases", name)
+
+    # -- tables with a journal
+
+    def _table(self, name: str) -> dict[Any, Any]:
+        return self._tables.setdefault(name, {})
+
+    def _put(self, name: str, key: Any, row: Any) -> None:
+        table = self._table(name)
+        if key in table:
+            before = table[key]
+            self._journal.append(lambda: table.__setitem__(key, before))
+        else:
+            self._journal.append(lambda: table.pop(key))
+        table[key] = row
+
+    def _drop(self, name: str, key: Any) -> None:
+        table = self._table(name)
+        if key in table:
+            before = table.pop(key)
+            self._journal.append(lambda: table.__setitem__(key, before))
+
+    def _next_id(self, name: str) -> int:
+        number = int(self._table("numbers").get(name, 0)) + 1
+        self._put("numbers", name, number)
+        return number
+
+
+def _is_alike(record: Record, keys: Keys, ion_id: str | None) -> bool:
+    mine = keys_of(record)
+    note = record.customer_id if record.side is Side.ION else mine.noted_ion_id
+    return (
+        (keys.email is not None and mine.email == keys.email)
+        or (keys.company is not None and mine.company == keys.company)
+        or (ion_id is not None and note == ion_id)
+    )
+
+
+def _counted(items: Iterable[Any]) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for item in items:
+        counts[item] = counts.get(item, 0) + 1
+    return counts

@@ -1,0 +1,575 @@
+"""The store on PostgreSQL and SQLite: one unit of work is one transaction.
+
+On PostgreSQL what is read is locked (``FOR UPDATE``); on SQLite each unit takes the write lock at
+its start. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from random import Random
+from typing import Any
+
+from sqlalchemy import Select, Table, bindparam, case, delete, event, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from syncd.core.budget import Ledger
+from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.intent import OPEN, Intent, IntentState, Kind
+from syncd.core.link import Link, LinkState
+from syncd.core.listing import SweepOutcome
+from syncd.core.match import Candidate, Keys, Tier
+from syncd.core.record import Record
+from syncd.core.values import Millis, Side, Subject
+from syncd.core.work import (
+    Again,
+    Claim,
+    Conflict,
+    DeadLetter,
+    DecisionEntry,
+    Hold,
+    HoldKind,
+    Message,
+    Stage,
+    Sweep,
+    Tokens,
+)
+from syncd.store import codec, tables
+from syncd.store.seal import Seal
+
+IN_CHUNK = 10_000
+"""Ids in one IN list; below the parameter limits of both databases."""
+
+
+def _table(row: Any) -> Table:
+    table: Table = row.__table__
+    return table
+
+
+RECORDS, LINKS, INTENTS = _table(tables.RecordRow), _table(tables.LinkRow), _table(tables.IntentRow)
+CONFLICTS, DECISIONS = _table(tables.ConflictRow), _table(tables.DecisionRow)
+QUEUE, HOLDS, CANDIDATES = _table(tables.QueueRow), _table(tables.HoldRow), _table(tables.CandidateRow)
+OFFSETS, MESSAGES, LETTERS = _table(tables.OffsetRow), _table(tables.MessageRow), _table(tables.DeadLetterRow)
+SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _table(tables.LedgerRow)
+LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
+
+OPEN_STATES = [state.value for state in OPEN]
+
+
+def async_url(url: str) -> str:
+    """``postgresql://`` and ``sqlite://`` with the driver that this store uses."""
+    for plain, driver in (("postgresql://", "postgresql+asyncpg://"), ("sqlite://", "sqlite+aiosqlite://")):
+        if url.startswith(plain):
+            return driver + url.removeprefix(plain)
+    return url
+
+
+def make_engine(url: str) -> AsyncEngine:
+    engine = create_async_engine(async_url(url), pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by ``_begin_immediate``
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class SqlStore:
+    def __init__(self, engine: AsyncEngine, seal: Seal, rng: Random | None = None) -> None:
+        self.engine = engine
+        self._seal = seal
+        self._rng = rng or Random()
+        # SQLite has one writer: waiting here is fair, waiting in SQLite is not.
+        self._one_at_a_time = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[SqlUnit]:
+        async with self._one_at_a_time or nullcontext():
+            try:
+                async with self.engine.begin() as connection:
+                    yield SqlUnit(connection, self._seal, self._rng)
+            except IntegrityError as error:
+                raise StoreConflict(f"a row was stored by somebody else first: {_brief(error)}") from error
+            except DBAPIError as error:
+                if _is_retryable(error):
+                    raise StoreConflict(_brief(error)) from error
+                raise
+
+    def fingerprint(self, data: bytes) -> str:
+        """A keyed hash: equal data, equal text; the data can't be read from it."""
+        return self._seal.fingerprint(data)
+
+
+def _brief(error: DBAPIError) -> str:
+    return str(error.orig).splitlines()[0] if error.orig else "database error"
+
+
+def _is_retryable(error: DBAPIError) -> bool:
+    """Deadlock or serialisation failure on PostgreSQL, a busy file on SQLite."""
+    code = getattr(error.orig, "sqlstate", None)
+    locked = isinstance(error, OperationalError) and "database is locked" in str(error.orig)
+    return code in ("40001", "40P01") or locked
+
+
+class SqlUnit:
+    def __init__(self, connection: AsyncConnection, seal: Seal, rng: Random) -> None:
+        self._connection = connection
+        self._seal = seal
+        self._rng = rng
+        self._is_postgres = connection.dialect.name == "postgresql"
+
+    # -- records and links
+
+    async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
+        found: dict[str, Record] = {}
+        for chunk in _chunks(sorted(ids)):
+            wanted = RECORDS.c.customer_id.in_(chunk)
+            query = select(RECORDS).where(RECORDS.c.side == side.value, wanted).order_by(RECORDS.c.customer_id)
+            for row in await self._rows(query.with_for_update()):
+                found[row.customer_id] = codec.record_from_row(row)
+        return found
+
+    async def save_records(self, records: Collection[Record]) -> None:
+        new = [codec.record_to_row(record) for record in records if not record.row_version]
+        known = [codec.record_to_row(record) for record in records if record.row_version]
+        if new:
+            await self._connection.execute(insert(RECORDS), new)
+        if known:
+            await self._update_by_key(RECORDS, known)
+
+    async def look_alikes(self, side: Side, keys: Keys, ion_id: str | None) -> list[Record]:
+        mine, theirs = (LINKS.c.crm_id, LINKS.c.ion_id)
+        linked = select(mine if side is Side.CRM else theirs)
+        alike = [RECORDS.c.email_key == keys.email] if keys.email else []
+        alike += [RECORDS.c.company_key == keys.company] if keys.company else []
+        if ion_id is not None:
+            alike.append(RECORDS.c.customer_id == ion_id if side is Side.ION else RECORDS.c.noted_ion_id == ion_id)
+        if not alike:
+            return []
+        query = select(RECORDS).where(RECORDS.c.side == side.value, or_(*alike), RECORDS.c.customer_id.not_in(linked))
+        rows = await self._rows(query.order_by(RECORDS.c.customer_id).limit(50))
+        return [codec.record_from_row(row) for row in rows]
+
+    async def note_missing(self, listed: Collection[str], before: Millis) -> list[str]:
+        query = select(RECORDS.c.customer_id).where(
+            RECORDS.c.side == Side.ION.value, RECORDS.c.written_until < before
+        )
+        known = (await self._connection.execute(query)).scalars()
+        missing = sorted(set(known).difference(listed))
+        for chunk in _chunks(missing):
+            await self._connection.execute(
+                update(RECORDS)
+                .where(RECORDS.c.side == Side.ION.value, RECORDS.c.customer_id.in_(chunk))
+                .values(missing_sweeps=RECORDS.c.missing_sweeps + 1, row_version=RECORDS.c.row_version + 1)
+            )
+        return missing
+
+    async def links(self, side: Side, ids: Collection[str]) -> dict[str, Link]:
+        column = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
+        found: dict[str, Link] = {}
+        for chunk in _chunks(sorted(ids)):
+            for row in await self._rows(select(LINKS).where(column.in_(chunk))):
+                link = codec.link_from_row(row)
+                found[link.crm_id if side is Side.CRM else link.ion_id] = link
+        return found
+
+    async def save_link(self, link: Link) -> None:
+        await self._upsert(LINKS, codec.link_to_row(link))
+
+    async def list_links(self, state: LinkState | None, after: str, limit: int) -> list[Link]:
+        query = select(LINKS).where(LINKS.c.crm_id > after).order_by(LINKS.c.crm_id).limit(limit)
+        if state is not None:
+            query = query.where(LINKS.c.state == state.value)
+        return [codec.link_from_row(row) for row in await self._rows(query)]
+
+    async def count_links(self) -> dict[LinkState, int]:
+        rows = await self._rows(select(LINKS.c.state, func.count().label("n")).group_by(LINKS.c.state))
+        return {LinkState(row.state): row.n for row in rows}
+
+    # -- intents, conflicts, the log of decisions
+
+    async def intents(self, ids: Collection[str]) -> dict[str, Intent]:
+        found: dict[str, Intent] = {}
+        for chunk in _chunks(sorted(ids)):
+            for row in await self._rows(select(INTENTS).where(INTENTS.c.id.in_(chunk))):
+                found[row.id] = codec.intent_from_row(row)
+        return found
+
+    async def open_intents(self, subject: Subject) -> list[Intent]:
+        query = select(INTENTS).where(INTENTS.c.subject == subject, INTENTS.c.state.in_(OPEN_STATES))
+        return [codec.intent_from_row(row) for row in await self._rows(query.order_by(INTENTS.c.at))]
+
+    async def open_creates(self, side: Side) -> list[Intent]:
+        query = select(INTENTS).where(
+            INTENTS.c.state.in_(OPEN_STATES), INTENTS.c.side == side.value, INTENTS.c.kind == Kind.CREATE.value
+        )
+        return [codec.intent_from_row(row) for row in await self._rows(query)]
+
+    async def commands_due(self, now: Millis, limit: int) -> list[Intent]:
+        deliverable = [IntentState.PREPARED.value, IntentState.SENT.value]
+        query = select(INTENTS).where(
+            INTENTS.c.side == Side.CRM.value, INTENTS.c.state.in_(deliverable), INTENTS.c.deliver_at <= now
+        )
+        query = query.order_by(INTENTS.c.at).limit(limit).with_for_update(skip_locked=True)
+        return [codec.intent_from_row(row) for row in await self._rows(query)]
+
+    async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
+        await self._upsert(INTENTS, codec.intent_to_row(intent, deliver_at))
+
+    async def count_open_intents(self) -> dict[str, int]:
+        query = select(INTENTS.c.state, func.count().label("n")).where(INTENTS.c.state.in_(OPEN_STATES))
+        return {row.state: row.n for row in await self._rows(query.group_by(INTENTS.c.state))}
+
+    async def archive(self, conflicts: Collection[Conflict]) -> None:
+        for conflict in conflicts:
+            row = codec.conflict_to_row(conflict)
+            row["winning"], row["losing"] = self._seal.seal(row["winning"]), self._seal.seal(row["losing"])
+            await self._upsert(CONFLICTS, row)
+
+    async def list_conflicts(self, crm_id: str | None, before: Millis | None, limit: int) -> list[Conflict]:
+        query = select(CONFLICTS).order_by(CONFLICTS.c.at.desc(), CONFLICTS.c.id).limit(limit)
+        if crm_id is not None:
+            query = query.where(CONFLICTS.c.crm_id == crm_id)
+        if before is not None:
+            query = query.where(CONFLICTS.c.at < before)
+        rows = await self._rows(query)
+        return [
+            codec.conflict_from_row(row, self._seal.open(row.winning), self._seal.open(row.losing)) for row in rows
+        ]
+
+    async def log(self, entries: Collection[DecisionEntry]) -> None:
+        rows = [
+            {
+                "at": entry.at,
+                "subject": entry.subject,
+                "crm_id": entry.crm_id,
+                "ion_id": entry.ion_id,
+                "what": entry.what,
+                "intent_id": entry.intent_id,
+                "detail": self._seal.seal(codec.dumps(entry.detail)),
+            }
+            for entry in entries
+        ]
+        if rows:
+            await self._connection.execute(insert(DECISIONS), rows)
+
+    # -- the queue
+
+    async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None:
+        if not subjects:
+            return
+        statement = self._insert(QUEUE)
+        statement = statement.on_conflict_do_update(
+            index_elements=[QUEUE.c.subject],
+            set_={
+                "stage": statement.excluded.stage,
+                "due": case((QUEUE.c.due < statement.excluded.due, QUEUE.c.due), else_=statement.excluded.due),
+                "generation": QUEUE.c.generation + 1,
+                "attempts": 0,
+            },
+        )
+        rows = [
+            {
+                "subject": subject,
+                "stage": Stage.DECIDE.value,
+                "due": now,
+                "since": now,
+                "attempts": 0,
+                "generation": 1,
+                "fence": 0,
+                "leased_until": 0,
+            }
+            for subject in dict.fromkeys(subjects)
+        ]
+        await self._connection.execute(statement, rows)
+
+    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]:
+        query = (
+            select(QUEUE)
+            .where(QUEUE.c.stage == stage.value, QUEUE.c.due <= now, QUEUE.c.leased_until <= now)
+            .order_by(QUEUE.c.since)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        claims = [
+            Claim(
+                Subject(row.subject),
+                stage,
+                self._rng.getrandbits(62) + 1,
+                row.generation,
+                Millis(row.since),
+                row.attempts,
+            )
+            for row in await self._rows(query)
+        ]
+        if claims:
+            rows = [
+                {"subject": claim.subject, "fence": claim.fence, "leased_until": now + lease_ms} for claim in claims
+            ]
+            await self._update_by_key(QUEUE, rows)
+        return claims
+
+    async def renew(self, claims: Collection[Claim], until: Millis) -> None:
+        fences = [claim.fence for claim in claims]
+        await self._connection.execute(update(QUEUE).where(QUEUE.c.fence.in_(fences)).values(leased_until=until))
+
+    async def check(self, claim: Claim) -> None:
+        query = select(QUEUE.c.fence).where(QUEUE.c.subject == claim.subject).with_for_update()
+        if (await self._connection.execute(query)).scalar() != claim.fence:
+            raise LostLease
+
+    async def finish(self, claim: Claim, again: Again | None = None) -> None:
+        mine = (QUEUE.c.subject == claim.subject) & (QUEUE.c.fence == claim.fence)
+        unchanged = mine & (QUEUE.c.generation == claim.generation)
+        if again is None:
+            done = await self._connection.execute(delete(QUEUE).where(unchanged))
+        else:
+            free = {"stage": again.stage.value, "due": again.due, "attempts": again.attempts}
+            done = await self._connection.execute(
+                update(QUEUE).where(unchanged).values(**free, fence=0, leased_until=0)
+            )
+        if done.rowcount:
+            return
+        # There is a newer reason to look: it stays queued, to be decided at once.
+        kept = await self._connection.execute(update(QUEUE).where(mine).values(fence=0, leased_until=0))
+        if not kept.rowcount:
+            raise LostLease
+
+    async def next_due(self, stage: Stage) -> Millis | None:
+        when = case((QUEUE.c.leased_until > QUEUE.c.due, QUEUE.c.leased_until), else_=QUEUE.c.due)
+        query = select(func.min(when)).where(QUEUE.c.stage == stage.value)
+        due: int | None = (await self._connection.execute(query)).scalar()
+        return None if due is None else Millis(due)
+
+    async def pending(self) -> dict[Stage, tuple[int, Millis]]:
+        query = select(QUEUE.c.stage, func.count().label("n"), func.min(QUEUE.c.since).label("oldest"))
+        return {Stage(row.stage): (row.n, row.oldest) for row in await self._rows(query.group_by(QUEUE.c.stage))}
+
+    # -- who waits for a person
+
+    async def hold(self, hold: Hold) -> None:
+        row = {
+            "subject": hold.subject,
+            "kind": hold.kind.value,
+            "reason": hold.reason,
+            "since": hold.since,
+            "fields": codec.dumps(list(hold.fields)),
+        }
+        await self._upsert(HOLDS, row)
+
+    async def release(self, subject: Subject) -> None:
+        await self._connection.execute(delete(HOLDS).where(HOLDS.c.subject == subject))
+        await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
+
+    async def list_holds(self, kind: HoldKind | None, after: str, limit: int) -> list[Hold]:
+        query = select(HOLDS).where(HOLDS.c.subject > after).order_by(HOLDS.c.subject).limit(limit)
+        if kind is not None:
+            query = query.where(HOLDS.c.kind == kind.value)
+        return [
+            Hold(
+                Subject(row.subject),
+                HoldKind(row.kind),
+                row.reason,
+                Millis(row.since),
+                tuple(codec.loads(row.fields)),
+            )
+            for row in await self._rows(query)
+        ]
+
+    async def count_holds(self) -> dict[HoldKind, int]:
+        rows = await self._rows(select(HOLDS.c.kind, func.count().label("n")).group_by(HOLDS.c.kind))
+        return {HoldKind(row.kind): row.n for row in rows}
+
+    async def save_candidates(self, subject: Subject, candidates: Collection[Candidate]) -> None:
+        await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
+        rows = [
+            {"subject": subject, "crm_id": c.crm_id, "ion_id": c.ion_id, "tier": c.tier.value, "score": c.score}
+            for c in candidates
+        ]
+        if rows:
+            await self._connection.execute(insert(CANDIDATES), rows)
+
+    async def candidates(self, subject: Subject) -> list[Candidate]:
+        order = (CANDIDATES.c.score.desc(), CANDIDATES.c.crm_id, CANDIDATES.c.ion_id)
+        rows = await self._rows(select(CANDIDATES).where(CANDIDATES.c.subject == subject).order_by(*order))
+        return [Candidate(row.crm_id, row.ion_id, Tier(row.tier)) for row in rows]
+
+    # -- Kafka
+
+    async def offsets(self, topic: str) -> dict[int, int]:
+        query = select(OFFSETS).where(OFFSETS.c.topic == topic).with_for_update()
+        return {row.partition: row.next_offset for row in await self._rows(query)}
+
+    async def save_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+        for partition, next_offset in sorted(offsets.items()):
+            await self._upsert(OFFSETS, {"topic": topic, "partition": partition, "next_offset": next_offset})
+
+    async def post(self, messages: Collection[Message]) -> None:
+        rows = [
+            {
+                "topic": message.topic,
+                "key": message.key,
+                "value": message.value,
+                "headers": codec.headers_to_text(message.headers),
+            }
+            for message in messages
+        ]
+        if rows:
+            await self._connection.execute(insert(MESSAGES), rows)
+
+    async def posted(self, limit: int) -> list[Message]:
+        rows = await self._rows(select(MESSAGES).order_by(MESSAGES.c.id).limit(limit))
+        return [Message(row.topic, row.key, row.value, codec.headers_from_text(row.headers), row.id) for row in rows]
+
+    async def unpost(self, ids: Collection[int]) -> None:
+        await self._connection.execute(delete(MESSAGES).where(MESSAGES.c.id.in_(list(ids))))
+
+    async def bury(self, letters: Collection[DeadLetter]) -> None:
+        for letter in letters:
+            row = {
+                "topic": letter.topic,
+                "partition": letter.partition,
+                "offset": letter.offset,
+                "reason": letter.reason,
+                "detail": letter.detail,
+                "at": letter.at,
+                "body": self._seal.seal(codec.letter_body(letter)),
+            }
+            place = [LETTERS.c.topic, LETTERS.c.partition, LETTERS.c.offset]
+            await self._connection.execute(self._insert(LETTERS).on_conflict_do_nothing(index_elements=place), row)
+
+    async def list_dead_letters(self, before: int | None, limit: int) -> list[DeadLetter]:
+        query = select(LETTERS).order_by(LETTERS.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(LETTERS.c.id < before)
+        return [codec.letter_from_row(row, self._seal.open(row.body)) for row in await self._rows(query)]
+
+    async def dead_letter(self, letter_id: int) -> DeadLetter | None:
+        rows = await self._rows(select(LETTERS).where(LETTERS.c.id == letter_id))
+        return codec.letter_from_row(rows[0], self._seal.open(rows[0].body)) if rows else None
+
+    # -- ION
+
+    async def ledger(self) -> Ledger | None:
+        body = (await self._connection.execute(select(LEDGER.c.body).with_for_update())).scalar()
+        return None if body is None else codec.ledger_from_text(body)
+
+    async def save_ledger(self, ledger: Ledger) -> None:
+        await self._upsert(LEDGER, {"id": 1, "body": codec.ledger_to_text(ledger)})
+
+    async def tokens(self) -> Tokens | None:
+        rows = await self._rows(select(TOKENS).with_for_update())
+        if not rows:
+            return None
+        row = rows[0]
+        return Tokens(
+            access=None if row.access is None else self._seal.open(row.access),
+            refresh=None if row.refresh is None else self._seal.open(row.refresh),
+            obtained=Millis(row.obtained),
+            access_expires=Millis(row.access_expires),
+            refresh_expires=Millis(row.refresh_expires),
+            seeded_by=row.seeded_by,
+            refreshing_since=row.refreshing_since,
+            refused=row.refused,
+        )
+
+    async def save_tokens(self, tokens: Tokens) -> None:
+        row = {
+            "id": 1,
+            "access": None if tokens.access is None else self._seal.seal(tokens.access),
+            "refresh": None if tokens.refresh is None else self._seal.seal(tokens.refresh),
+            "obtained": tokens.obtained,
+            "access_expires": tokens.access_expires,
+            "refresh_expires": tokens.refresh_expires,
+            "seeded_by": tokens.seeded_by,
+            "refreshing_since": tokens.refreshing_since,
+            "refused": tokens.refused,
+        }
+        await self._upsert(TOKENS, row)
+
+    async def save_sweep(self, sweep: Sweep) -> None:
+        row = {
+            "started": sweep.started,
+            "ended": sweep.ended,
+            "pages": sweep.pages,
+            "customers": sweep.customers,
+            "changed": sweep.changed,
+            "outcome": sweep.outcome.value,
+        }
+        await self._upsert(SWEEPS, row)
+
+    async def recent_sweeps(self, limit: int) -> list[Sweep]:
+        rows = await self._rows(select(SWEEPS).order_by(SWEEPS.c.started.desc()).limit(limit))
+        return [
+            Sweep(
+                Millis(row.started),
+                Millis(row.ended),
+                row.pages,
+                row.customers,
+                row.changed,
+                SweepOutcome(row.outcome),
+            )
+            for row in rows
+        ]
+
+    async def note(self, name: str) -> str | None:
+        return (await self._connection.execute(select(NOTES.c.text).where(NOTES.c.name == name))).scalar()
+
+    async def save_note(self, name: str, text: str) -> None:
+        await self._upsert(NOTES, {"name": name, "text": text})
+
+    async def lease(self, name: str, owner: str, now: Millis, lease_ms: int) -> bool:
+        statement = self._insert(LEASES)
+        statement = statement.on_conflict_do_update(
+            index_elements=[LEASES.c.name],
+            set_={"owner": statement.excluded.owner, "until": statement.excluded.until},
+            where=or_(LEASES.c.owner == owner, LEASES.c.until <= now),
+        )
+        done = await self._connection.execute(statement, {"name": name, "owner": owner, "until": now + lease_ms})
+        return bool(done.rowcount)
+
+    async def unlease(self, name: str, owner: str) -> None:
+        await self._connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.owner == owner))
+
+    # -- how it is said in SQL
+
+    async def _rows(self, query: Select[Any]) -> Sequence[Any]:
+        return (await self._connection.execute(query)).all()
+
+    def _insert(self, table: Table) -> Any:
+        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
+
+    async def _upsert(self, table: Table, row: Mapping[str, Any]) -> None:
+        keys = [column.name for column in table.primary_key]
+        statement = self._insert(table).values(**row)
+        rest = {name: statement.excluded[name] for name in row if name not in keys}
+        await self._connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
+
+    async def _update_by_key(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        """One statement, many rows; each row holds the key and what to set."""
+        keys = [column.name for column in table.primary_key]
+        statement = update(table).values({name: bindparam(name) for name in rows[0] if name not in keys})
+        for name in keys:
+            statement = statement.where(table.c[name] == bindparam(f"key_{name}"))
+        await self._connection.execute(
+            statement,
+            [{(f"key_{name}" if name in keys else name): value for name, value in row.items()} for row in rows],
+        )
+
+
+def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + IN_CHUNK] for start in range(0, len(ids), IN_CHUNK)]

@@ -1,0 +1,223 @@
+"""A whole world for system tests: real Kafka, a real database, the simulated ION, daemons as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+T = TypeVar("T")
+SYNCD = str(Path(sys.executable).parent / "syncd")
+
+
+def http(method: str, url: str, body: object = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.loads(response.read() or b"null")
+
+
+def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+    """The first true answer of the probe; fails with its last answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        last = probe()
+        if last:
+            return last
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}; last answer: {last!r}")
+        time.sleep(0.05)
+
+
+class Process:
+    """A `syncd` command as a process of its own, its output kept in a file."""
+
+    def __init__(self, arguments: list[str], environ: dict[str, str], log: Path) -> None:
+        self.log = log
+        self._file = log.open("ab")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
+        self.popen = subprocess.Popen(
+            [SYNCD, *arguments], env={**clean, **environ}, stdout=self._file, stderr=self._file
+        )
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, text: str, seconds: float = 20.0) -> str:
+        def line() -> str | None:
+            if self.popen.poll() not in (None, 0) and text not in self.said():
+                raise AssertionError(f"the process ended with {self.popen.returncode}:\n{self.said()[-3000:]}")
+            return next((line for line in self.said().splitlines() if text in line), None)
+
+        return eventually(line, f"{text!r} in the output:\n{self.said()[-3000:]}", seconds) or ""
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 40.0) -> int:
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        code = self.popen.wait(seconds)
+        self._file.close()
+        return code
+
+
+class SimulatedIon:
+    def __init__(self, folder: Path, **options: Any) -> None:
+        arguments = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        self.process = Process(["sim", "ion", "--port", "0", *arguments], {}, folder / "ion.log")
+        self.url = self.process.wait_for("listens at").rsplit(" ", 1)[-1]
+
+    def customers(self) -> dict[str, dict[str, Any]]:
+        return {row["id"]: row for row in http("GET", f"{self.url}/_sim/customers")}
+
+    def add(self, **values: Any) -> str:
+        return str(http("POST", f"{self.url}/_sim/customers", values)["id"])
+
+    def edit(self, ion_id: str, **changes: Any) -> None:
+        http("PATCH", f"{self.url}/_sim/customers/{ion_id}", changes)
+
+    def fault(self, kind: str, operation: str = "*", **more: Any) -> None:
+        http("POST", f"{self.url}/_sim/faults", {"kind": kind, "operation": operation, **more})
+
+    def journal(self, operation: str | None = None) -> list[dict[str, Any]]:
+        entries = http("GET", f"{self.url}/_sim/journal")
+        return [entry for entry in entries if operation in (None, entry.get("operation"))]
+
+    def state(self) -> dict[str, Any]:
+        return dict(http("GET", f"{self.url}/_sim/state"))
+
+
+class Topics:
+    """The tests' own end of Kafka, by another client library than the product's."""
+
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        self.bootstrap = bootstrap
+        self.events = f"{prefix}.customers"
+        self.commands = f"{prefix}.commands"
+        self.links = f"{prefix}.links"
+        self.dead_letters = f"{prefix}.dead-letters"
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
+
+    def send(self, key: str | bytes | None, value: object, headers: list[tuple[str, bytes]] | None = None) -> None:
+        data = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
+        self._producer.produce(self.events, value=data, key=key, headers=headers or [])
+
+    def flush(self) -> None:
+        assert self._producer.flush(30) == 0
+
+    def edit(self, crm_id: str, at: str | None = None, **customer: Any) -> None:
+        """A plain change event."""
+        event = {"type": "changed", "id": crm_id, "customer": customer}
+        if at is not None:
+            event["time"] = at
+        self.send(crm_id, event)
+        self.flush()
+
+    def read(self, topic: str) -> list[tuple[bytes | None, Any]]:
+        """All records of a topic, with JSON values parsed."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "reader", "enable.auto.commit": False})
+        found: list[tuple[bytes | None, Any]] = []
+        try:
+            metadata = consumer.list_topics(topic, timeout=10).topics[topic]
+            for partition in metadata.partitions:
+                place = TopicPartition(topic, partition, 0)
+                _, end = consumer.get_watermark_offsets(place, timeout=10)
+                consumer.assign([place])
+                offset = 0
+                while offset < end:
+                    message = consumer.poll(5)
+                    assert message is not None
+                    assert message.error() is None
+                    offset = message.offset() + 1
+                    value = message.value()
+                    found.append((message.key(), None if value is None else json.loads(value)))
+        finally:
+            consumer.close()
+        return found
+
+
+class World:
+    def __init__(self, folder: Path, kafka: str, database_url: str, name: str, **ion_options: Any) -> None:
+        self.folder = folder
+        self.topics = Topics(kafka, name)
+        self.ion = SimulatedIon(folder, **ion_options)
+        self.daemon: Process | None = None
+        self.environ = {
+            "SYNCD_DATABASE__URL": database_url,
+            "SYNCD_SECRET_KEY": "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4=",
+            "SYNCD_KAFKA__BOOTSTRAP_SERVERS": kafka,
+            "SYNCD_KAFKA__GROUP_ID": name,
+            "SYNCD_KAFKA__EVENTS_TOPIC": self.topics.events,
+            "SYNCD_KAFKA__COMMANDS_TOPIC": self.topics.commands,
+            "SYNCD_KAFKA__LINKS_TOPIC": self.topics.links,
+            "SYNCD_KAFKA__DEAD_LETTERS_TOPIC": self.topics.dead_letters,
+            "SYNCD_KAFKA__CREATE_TOPICS": "true",
+            "SYNCD_ION__URL": self.ion.url,
+            "SYNCD_ION__ACCOUNT_ID": "20481",
+            "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
+            "SYNCD_ION__CALLS_PER_MINUTE": str(ion_options.get("calls_per_minute", 30)),
+            "SYNCD_POLL__INTERVAL_SECONDS": "1",
+            "SYNCD_ADMIN__PORT": "0",
+            "SYNCD_LOG__FORMAT": "json",
+        }
+
+    def start(self, **changes: str) -> Process:
+        self.environ.update(changes)
+        self.daemon = Process(["run"], self.environ, self.folder / f"daemon-{time.monotonic_ns()}.log")
+        self.daemon.wait_for("daemon_started")
+        return self.daemon
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.daemon is not None
+        code = self.daemon.stop(number)
+        self.daemon = None
+        return code
+
+    def close(self) -> None:
+        if self.daemon is not None:
+            self.daemon.stop(signal.SIGKILL)
+        self.ion.process.stop(signal.SIGKILL)
+
+    @property
+    def address(self) -> str:
+        assert self.daemon is not None
+        return str(json.loads(self.daemon.wait_for("daemon_started"))["address"])
+
+    def syncd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
+        return subprocess.run(
+            [SYNCD, *arguments],
+            env={**clean, **self.environ},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        done = self.syncd(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def links(self) -> dict[str, str]:
+        return {link["crm_id"]: link["ion_id"] for link in self.json("links", "list", "--limit", "10000")}
+
+    def linked(self, crm_id: str) -> str:
+        return eventually(lambda: self.links().get(crm_id), f"{crm_id} is linked")
+
+    def commands(self) -> list[dict[str, Any]]:
+        return [value for _, value in self.topics.read(self.topics.commands)]
+
+    def wait_until_idle(self, seconds: float = 60.0) -> None:
+        def idle() -> bool:
+            status = self.json("status")
+            return not any(status["pending"].values()) and not status["unknown_outcomes"]
+
+        eventually(idle, "nothing is pending", seconds)
