@@ -38,9 +38,6 @@ class Position(NamedTuple):
     at: Millis
     offset: int
 
-    def is_after(self, other: Position) -> bool:
-        return self.compare(other) > 0
-
     def compare(self, other: Position) -> int:
         """By version where both have one, else by time, else by offset."""
         if self.version is not None and other.version is not None and self.version != other.version:

@@ -1,0 +1,386 @@
+"""What every store promises: one suite over SQLite, PostgreSQL and the twin in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from syncd.core.budget import Lane, new_ledger, take
+from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.link import How, Link, LinkState, Spelling
+from syncd.core.listing import SweepOutcome
+from syncd.core.match import Candidate, Keys, Tier, keys_of
+from syncd.core.record import ION_NOTE, Observation, Position, Record, Stamp, new_record, observe
+from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
+from syncd.core.work import (
+    Again,
+    Claim,
+    Conflict,
+    DeadLetter,
+    DecisionEntry,
+    Hold,
+    HoldKind,
+    Message,
+    Stage,
+    Sweep,
+    Tokens,
+)
+from syncd.engine.ports import Store, Unit
+from syncd.store import schema
+from syncd.store.memory import MemoryStore
+from syncd.store.seal import Seal
+from syncd.store.sql import SqlStore, make_engine
+
+KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
+NOW = Millis(1_000_000)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(Random(1))
+        return
+    engine = make_engine(request.getfixturevalue(f"{request.param}_url"))
+    await schema.upgrade(engine)
+    yield SqlStore(engine, Seal([KEY]), Random(1))
+    await engine.dispose()
+
+
+def customer(side: Side, number: str, at: int = 1, **values: object) -> Record:
+    seen = Observation(side, number, values, Position(None, Millis(at), 0), True)  # type: ignore[arg-type]
+    return observe(new_record(side, number), [seen])
+
+
+LINK = Link(
+    CrmId("C1"),
+    IonId("7"),
+    LinkState.LINKED,
+    How.CRM_NOTE,
+    NOW,
+    {Field.COMPANY: "Acme", Field.ADDRESS: Address("1 Main", "", "Tampa", "FL", "33602"), Field.PHONE: None},
+    {(Side.ION, Field.COMPANY): Spelling("Acme", "ACME")},
+    Millis(5),
+)
+
+
+def intent(number: str = "i1", **changes: object) -> Intent:
+    whole = Intent(
+        number,
+        Subject("crm:C1"),
+        Side.CRM,
+        Kind.UPDATE,
+        {Field.COMPANY: "New"},
+        {Field.COMPANY: None},
+        IntentState.PREPARED,
+        NOW,
+    )
+    return replace(
+        whole, **{"crm_id": "C1", "ion_id": "7", "why": {"company": {"rule": "tie"}}, "changed_at": NOW, **changes}
+    )  # type: ignore[arg-type]
+
+
+async def claimed(unit: Unit, stage: Stage = Stage.DECIDE, now: int = NOW) -> list[Claim]:
+    return await unit.claim(stage, Millis(now), 15_000, 10)
+
+
+async def test_records_come_back_as_they_were_stored(store: Store) -> None:
+    record = replace(
+        customer(Side.ION, "7", company="Ácme", address=Address(city="Tampa"), phone=None),
+        written_until=Millis(4),
+        modified=Millis(5),
+        own_modified=Millis(6),
+        missing_sweeps=2,
+    )
+    async with store.begin() as unit:
+        await unit.save_records([record])
+    async with store.begin() as unit:
+        found = await unit.records(Side.ION, ["7", "8"])
+        assert list(found) == ["7"]
+        assert replace(found["7"], row_version=0) == record
+        assert await unit.records(Side.CRM, ["7"]) == {}
+        await unit.save_records([replace(found["7"], missing_sweeps=0)])
+    async with store.begin() as unit:
+        assert (await unit.records(Side.ION, ["7"]))["7"].missing_sweeps == 0
+
+
+async def test_a_new_record_stored_twice_is_a_conflict_not_an_overwrite(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_records([customer(Side.CRM, "C1", company="A")])
+    with pytest.raises(StoreConflict):
+        async with store.begin() as unit:
+            await unit.save_records([customer(Side.CRM, "C1", company="B")])
+
+
+async def test_a_unit_that_fails_leaves_nothing_behind(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="on purpose"):
+        async with store.begin() as unit:
+            await unit.save_records([customer(Side.CRM, "C1", company="A")])
+            await unit.save_offsets("t", {0: 5})
+            await unit.enqueue([Subject("crm:C1")], NOW)
+            await unit.save_link(LINK)
+            raise RuntimeError("on purpose")
+    async with store.begin() as unit:
+        assert await unit.records(Side.CRM, ["C1"]) == {}
+        assert await unit.offsets("t") == {}
+        assert await claimed(unit) == []
+        assert await unit.links(Side.CRM, ["C1"]) == {}
+
+
+async def test_look_alikes_share_a_key_and_are_unlinked(store: Store) -> None:
+    acme = {"company": "ACME  Ltd", "email": "A@acme.example", "country": "US"}
+    async with store.begin() as unit:
+        await unit.save_records(
+            [
+                customer(Side.ION, "1", **acme),
+                customer(Side.ION, "2", **{**acme, "email": "other@x.example"}),
+                customer(Side.ION, "3", company="Else", email="e@x.example"),
+                customer(Side.ION, "7", **acme),
+                customer(Side.CRM, "C2", **acme, **{ION_NOTE: "3"}),
+            ]
+        )
+        await unit.save_link(LINK)
+    async with store.begin() as unit:
+        keys = keys_of(customer(Side.CRM, "C9", company="acme ltd", email="a@ACME.example"))
+        assert [r.customer_id for r in await unit.look_alikes(Side.ION, keys, None)] == ["1", "2"]
+        assert [r.customer_id for r in await unit.look_alikes(Side.ION, keys, "3")] == ["1", "2", "3"]
+        nothing = Keys(None, None, None, None)
+        assert await unit.look_alikes(Side.ION, nothing, None) == []
+        assert [r.customer_id for r in await unit.look_alikes(Side.CRM, nothing, "3")] == ["C2"]
+
+
+async def test_a_customer_that_was_not_listed_is_counted_never_deleted(store: Store) -> None:
+    async with store.begin() as unit:
+        written = replace(customer(Side.ION, "3", company="C"), written_until=Millis(900))
+        await unit.save_records([customer(Side.ION, "1", company="A"), customer(Side.ION, "2", company="B"), written])
+    async with store.begin() as unit:
+        assert await unit.note_missing({"1"}, Millis(500)) == ["2"], "what we wrote meanwhile is not missing"
+    async with store.begin() as unit:
+        found = await unit.records(Side.ION, ["1", "2", "3"])
+        assert {key: record.missing_sweeps for key, record in found.items()} == {"1": 0, "2": 1, "3": 0}
+
+
+async def test_links_are_found_from_both_sides(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_link(LINK)
+    async with store.begin() as unit:
+        assert await unit.links(Side.CRM, ["C1", "C2"]) == {"C1": LINK}
+        assert await unit.links(Side.ION, ["7"]) == {"7": LINK}
+        await unit.save_link(replace(LINK, state=LinkState.DELETED_IN_CRM))
+        assert await unit.count_links() == {LinkState.DELETED_IN_CRM: 1}
+        assert await unit.list_links(LinkState.LINKED, "", 10) == []
+        assert [link.crm_id for link in await unit.list_links(None, "", 10)] == ["C1"]
+        assert await unit.list_links(None, "C1", 10) == []
+
+
+async def test_a_link_is_one_to_one(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_link(LINK)
+    with pytest.raises(StoreConflict):
+        async with store.begin() as unit:
+            await unit.save_link(replace(LINK, crm_id=CrmId("C2")))
+
+
+async def test_intents_are_open_until_they_end(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_intent(intent(), deliver_at=NOW)
+        await unit.save_intent(intent("i2", side=Side.ION, kind=Kind.CREATE, state=IntentState.SENT))
+    async with store.begin() as unit:
+        assert await unit.intents(["i1", "nope"]) == {"i1": intent()}
+        assert {open_.id for open_ in await unit.open_intents(Subject("crm:C1"))} == {"i1", "i2"}
+        assert [open_.id for open_ in await unit.open_creates(Side.ION)] == ["i2"]
+        assert await unit.open_creates(Side.CRM) == []
+        assert await unit.count_open_intents() == {"prepared": 1, "sent": 1}
+        await unit.save_intent(intent(state=IntentState.DROPPED, answer="why"))
+        assert [open_.id for open_ in await unit.open_intents(Subject("crm:C1"))] == ["i2"]
+
+
+async def test_commands_are_due_from_their_time_on(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_intent(intent(), deliver_at=Millis(NOW + 10))
+        assert await unit.commands_due(Millis(NOW + 9), 10) == []
+        assert [due.id for due in await unit.commands_due(Millis(NOW + 10), 10)] == ["i1"]
+        await unit.save_intent(intent(), deliver_at=None)
+        assert await unit.commands_due(Millis(NOW + 99), 10) == []
+
+
+async def test_conflicts_keep_both_values_and_both_intervals(store: Store) -> None:
+    conflict = Conflict(
+        "k", "C1", "7", Field.COMPANY, "tie", Side.CRM, "New", None, Stamp(Millis(1), Millis(2)), None, "i1", NOW
+    )
+    async with store.begin() as unit:
+        await unit.archive([conflict, replace(conflict, id="l", crm_id="C2", at=Millis(NOW + 1))])
+        await unit.archive([conflict])
+    async with store.begin() as unit:
+        assert [c.id for c in await unit.list_conflicts(None, None, 10)] == ["l", "k"]
+        assert await unit.list_conflicts("C1", None, 10) == [conflict]
+        assert [c.id for c in await unit.list_conflicts(None, Millis(NOW + 1), 10)] == ["k"]
+
+
+async def test_the_log_takes_entries(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.log([DecisionEntry(NOW, Subject("crm:C1"), "C1", "7", "linked", None, {"how": "person"})])
+        await unit.log([])
+
+
+class TestTheQueue:
+    async def test_a_customer_is_claimed_by_one(self, store: Store) -> None:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:1"), Subject("crm:1"), Subject("crm:2")], NOW)
+            assert len(await claimed(unit)) == 2
+            assert await claimed(unit) == []
+
+    async def test_the_oldest_comes_first(self, store: Store) -> None:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:new")], NOW)
+            await unit.enqueue([Subject("crm:old")], Millis(NOW - 5))
+            assert [claim.subject for claim in await claimed(unit)] == ["crm:old", "crm:new"]
+
+    async def test_finished_means_gone(self, store: Store) -> None:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:1")], NOW)
+            [claim] = await claimed(unit)
+            await unit.finish(claim)
+            assert await unit.next_due(Stage.DECIDE) is None
+
+    async def test_put_off_means_due_later_and_perhaps_in_another_stage(self, store: Store) -> None:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:1")], NOW)
+            [claim] = await claimed(unit)
+            await unit.finish(claim, Again(Millis(NOW + 50), Stage.CALL, 3))
+            assert await claimed(unit, Stage.CALL, NOW + 49) == []
+            assert await unit.next_due(Stage.CALL) == NOW + 50
+            [again] = await claimed(unit, Stage.CALL, NOW + 50)
+            assert (again.attempts, again.since) == (3, claim.since)
+
+    async def test_a_reason_that_comes_meanwhile_is_not_lost(self, store: Store) -> None:
+        for again in (None, Again(Millis(NOW + 99_000), Stage.CALL)):
+            async with store.begin() as unit:
+                await unit.enqueue([Subject("crm:1")], NOW)
+                [claim] = await claimed(unit)
+                await unit.enqueue([Subject("crm:1")], Millis(NOW + 1))
+                await unit.finish(claim, again)
+                [look] = await claimed(unit, Stage.DECIDE, NOW + 1)
+                await unit.finish(look)
+
+    async def test_a_lease_that_ran_out_is_taken_over_and_its_holder_changes_nothing(self, store: Store) -> None:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:1")], NOW)
+            [late] = await claimed(unit)
+            [other] = await claimed(unit, now=NOW + 15_000)
+            assert late.fence != other.fence
+            with pytest.raises(LostLease):
+                await unit.check(late)
+            with pytest.raises(LostLease):
+                await unit.finish(late)
+            await unit.check(other)
+
+    async def test_a_renewed_lease_lasts(self, store: Store) -> None:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:1")], NOW)
+            [claim] = await claimed(unit)
+            await unit.renew([claim], Millis(NOW + 40_000))
+            assert await claimed(unit, now=NOW + 39_999) == []
+            assert await unit.next_due(Stage.DECIDE) == NOW + 40_000
+
+    async def test_what_is_pending_is_counted_with_its_oldest(self, store: Store) -> None:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:1")], NOW)
+            await unit.enqueue([Subject("crm:2")], Millis(NOW + 5))
+            assert await unit.pending() == {Stage.DECIDE: (2, NOW)}
+
+
+async def test_holds_and_candidates_wait_for_a_person(store: Store) -> None:
+    hold = Hold(Subject("crm:1"), HoldKind.INCOMPLETE, "because", NOW, ("email",))
+    candidates = [Candidate("1", "7", Tier.COMPANY_ONLY), Candidate("1", "8", Tier.EMAIL_ONLY)]
+    async with store.begin() as unit:
+        await unit.hold(hold)
+        await unit.save_candidates(hold.subject, candidates)
+    async with store.begin() as unit:
+        assert await unit.list_holds(None, "", 5) == [hold]
+        assert await unit.list_holds(HoldKind.REVIEW, "", 5) == []
+        assert await unit.count_holds() == {HoldKind.INCOMPLETE: 1}
+        assert await unit.candidates(hold.subject) == candidates[::-1]
+        await unit.release(hold.subject)
+        assert await unit.list_holds(None, "", 5) == []
+        assert await unit.candidates(hold.subject) == []
+
+
+async def test_offsets_are_kept_by_topic_and_partition(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_offsets("a", {0: 5, 1: 7})
+        await unit.save_offsets("a", {0: 6})
+        await unit.save_offsets("b", {0: 1})
+    async with store.begin() as unit:
+        assert await unit.offsets("a") == {0: 6, 1: 7}
+
+
+async def test_messages_wait_until_they_are_taken_off(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.post([Message("t", b"k", b"v", (("h", b"x"),)), Message("t", None, None)])
+    async with store.begin() as unit:
+        first, second = await unit.posted(10)
+        assert (first.key, first.value, first.headers, second.value) == (b"k", b"v", (("h", b"x"),), None)
+        await unit.unpost([first.id])
+        assert [message.id for message in await unit.posted(10)] == [second.id]
+
+
+async def test_an_event_set_aside_twice_is_kept_once(store: Store) -> None:
+    letter = DeadLetter("t", 1, 2, "bad", "why", NOW, b"\xff", None, (("h", b"\x00"),))
+    async with store.begin() as unit:
+        await unit.bury([letter])
+        await unit.bury([letter, replace(letter, offset=3)])
+    async with store.begin() as unit:
+        newest, oldest = await unit.list_dead_letters(None, 10)
+        assert replace(oldest, id=0) == letter
+        assert await unit.list_dead_letters(newest.id, 10) == [oldest]
+        assert await unit.dead_letter(oldest.id) == oldest
+        assert await unit.dead_letter(99) is None
+
+
+async def test_the_ledger_and_the_tokens_are_one_of_each(store: Store) -> None:
+    ledger = take(new_ledger(30, 1000), Lane.SWEEP, 2, NOW).ledger
+    refused = take(take(new_ledger(1, 1000), Lane.SWEEP, 1, NOW).ledger, Lane.WRITE, 1, NOW).ledger
+    tokens = Tokens("a", "r", NOW, NOW, NOW, "seed", None, None)
+    async with store.begin() as unit:
+        assert await unit.ledger() is None
+        assert await unit.tokens() is None
+        for kept in (ledger, refused):
+            await unit.save_ledger(kept)
+            assert await unit.ledger() == kept
+        for held in (tokens, replace(tokens, access=None, refresh=None, refused="dead", refreshing_since=NOW)):
+            await unit.save_tokens(held)
+            assert await unit.tokens() == held
+
+
+async def test_sweeps_are_remembered_newest_first(store: Store) -> None:
+    one = Sweep(Millis(1), Millis(2), 3, 4, 5, SweepOutcome.COMPLETE)
+    two = replace(one, started=Millis(9), outcome=SweepOutcome.SHRUNK)
+    async with store.begin() as unit:
+        await unit.save_sweep(one)
+        await unit.save_sweep(two)
+        assert await unit.recent_sweeps(5) == [two, one]
+        assert await unit.recent_sweeps(1) == [two]
+
+
+async def test_notes_are_kept(store: Store) -> None:
+    async with store.begin() as unit:
+        assert await unit.note("x") is None
+        await unit.save_note("x", "1")
+        await unit.save_note("x", "2")
+        assert await unit.note("x") == "2"
+
+
+async def test_a_named_lease_has_one_owner_until_it_runs_out(store: Store) -> None:
+    async with store.begin() as unit:
+        assert await unit.lease("sweep", "a", NOW, 1000)
+        assert await unit.lease("sweep", "a", NOW, 1000)
+        assert not await unit.lease("sweep", "b", NOW, 1000)
+        assert await unit.lease("sweep", "b", Millis(NOW + 1000), 1000)
+        await unit.unlease("sweep", "a")
+        assert not await unit.lease("sweep", "a", Millis(NOW + 1000), 1000)
+        await unit.unlease("sweep", "b")
+        assert await unit.lease("sweep", "a", Millis(NOW + 1000), 1000)

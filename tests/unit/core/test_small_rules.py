@@ -1,0 +1,203 @@
+"""The smaller rules of the core: listings (S10), intents (S1), receipts (S5, S6), policies, values."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from syncd.core import errors
+from syncd.core.intent import TRANSITIONS, Intent, IntentState, Kind, intent_id
+from syncd.core.link import How, Link, LinkState, Spelling
+from syncd.core.listing import Listing, SweepOutcome, judge
+from syncd.core.policy import ION_ACCESS, ION_REQUIRES, Access, Dialect, Direction, FieldRule, Policy, plain_key
+from syncd.core.receipt import agree_on, arrived, receive, region_of, side_label
+from syncd.core.values import (
+    Address,
+    CrmId,
+    Field,
+    IonId,
+    Millis,
+    Side,
+    Subject,
+    split_subject,
+    subject_of,
+    value_from_json,
+    value_to_json,
+    values_from_json,
+    values_to_json,
+)
+from syncd.core.work import Tokens
+
+
+def listing(customers: int = 100, read: bool = True, repeated: bool = False, announced: int | None = None) -> Listing:
+    return Listing(customers, read, repeated, announced)
+
+
+LISTINGS = [
+    pytest.param(listing(), [], SweepOutcome.COMPLETE, id="the first one"),
+    pytest.param(listing(), [100, 101, 99], SweepOutcome.COMPLETE, id="as large as the others"),
+    pytest.param(listing(91), [100], SweepOutcome.COMPLETE, id="a little smaller"),
+    pytest.param(listing(89), [100, 100, 100], SweepOutcome.SHRUNK, id="more than a tenth smaller"),
+    pytest.param(listing(0), [100, 100, 100], SweepOutcome.SHRUNK, id="an account that lists empty"),
+    pytest.param(listing(50), [50, 50, 100], SweepOutcome.COMPLETE, id="small for the third time"),
+    pytest.param(listing(200), [100], SweepOutcome.COMPLETE, id="growth proves no less"),
+    pytest.param(listing(read=False), [], SweepOutcome.FAILED, id="a page could not be read"),
+    pytest.param(listing(repeated=True), [], SweepOutcome.REPEATED, id="a page came twice"),
+    pytest.param(listing(announced=101), [], SweepOutcome.MISCOUNTED, id="fewer than announced"),
+    pytest.param(listing(announced=100), [], SweepOutcome.COMPLETE, id="as many as announced"),
+]
+
+
+@pytest.mark.parametrize(("seen", "recent", "outcome"), LISTINGS)
+def test_when_a_sweep_proves_anything(seen: Listing, recent: list[int], outcome: SweepOutcome) -> None:
+    assert judge(seen, recent) is outcome
+    assert outcome.was_read_through is (outcome in (SweepOutcome.COMPLETE, SweepOutcome.SHRUNK))
+
+
+def intent(**changes: object) -> Intent:
+    whole = {
+        "id": "i",
+        "subject": Subject("crm:1"),
+        "side": Side.ION,
+        "kind": Kind.UPDATE,
+        "set": {Field.COMPANY: "New", Field.PHONE: "1"},
+        "expect": {Field.COMPANY: "Old", Field.PHONE: None},
+        "state": IntentState.SENT,
+        "at": Millis(1),
+        **changes,
+    }
+    return Intent(**whole)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("before", "after"), list(product(IntentState, IntentState)))
+def test_an_intent_moves_only_along_its_table(before: IntentState, after: IntentState) -> None:
+    if after in TRANSITIONS[before]:
+        assert intent(state=before).moved_to(after, Millis(9)).state is after
+    else:
+        with pytest.raises(ValueError, match="cannot become"):
+            intent(state=before).moved_to(after, Millis(9))
+
+
+def test_only_open_intents_can_move() -> None:
+    assert {state for state in IntentState if TRANSITIONS[state]} == {state for state in IntentState if state.is_open}
+
+
+def test_a_command_sent_again_counts_its_attempts() -> None:
+    assert intent().sent_again(Millis(5)).attempts == 1
+
+
+def test_the_same_decision_has_the_same_id_and_another_has_another() -> None:
+    def name(**changes: object) -> str:
+        parts = {
+            "subject": "crm:1",
+            "side": Side.ION,
+            "kind": Kind.UPDATE,
+            "values": {Field.COMPANY: "x"},
+            "expect": {},
+        }
+        return intent_id(**{**parts, **changes})  # type: ignore[arg-type]
+
+    assert name() == name()
+    others = [
+        {"subject": "crm:2"},
+        {"side": Side.CRM},
+        {"values": {Field.COMPANY: "y"}},
+        {"expect": {Field.PHONE: "1"}},
+    ]
+    assert len({name(), *(name(**other) for other in others), name(salt="later")}) == 6
+
+
+LINK = Link(CrmId("1"), IonId("7"), LinkState.LINKED, How.PERSON, Millis(0), {Field.COMPANY: "Old"})
+POLICY = Policy({name: FieldRule(name) for name in (Field.COMPANY, Field.PHONE)})
+
+
+def test_a_receipt_moves_the_base_of_what_was_taken() -> None:
+    receipt = receive(LINK, intent(), {Field.COMPANY: "New"}, POLICY, None)
+    assert receipt.link.base == {Field.COMPANY: "New", Field.PHONE: "1"}
+    assert set(receipt.confirmed) == {Field.COMPANY, Field.PHONE}
+
+
+def test_another_spelling_in_the_answer_is_remembered_as_equal() -> None:
+    receipt = receive(LINK, intent(), {Field.COMPANY: "NEW"}, POLICY, None)
+    assert receipt.link.spellings == {(Side.ION, Field.COMPANY): Spelling("New", "NEW")}
+    assert receipt.link.spelt(Side.ION, Field.COMPANY, "NEW") == "New"
+    assert receipt.link.spelt(Side.ION, Field.COMPANY, "Other") == "Other"
+    again = receive(receipt.link, intent(), {Field.COMPANY: "New"}, POLICY, None)
+    assert again.link.spellings == {}
+
+
+def test_a_field_left_as_it_was_is_not_a_spelling() -> None:
+    receipt = receive(LINK, intent(), {Field.COMPANY: "Old"}, POLICY, None)
+    assert receipt.ignored == (Field.COMPANY,)
+    assert receipt.link.base[Field.COMPANY] == "Old"
+
+
+def test_what_a_side_holds_by_now_has_arrived() -> None:
+    assert arrived(intent(), {Field.COMPANY: "New"}, POLICY, None) == (Field.COMPANY,)
+    assert arrived(intent(), {Field.COMPANY: "Old", Field.PHONE: "1"}, POLICY, None) == (Field.PHONE,)
+
+
+def test_agreeing_on_nothing_changes_nothing() -> None:
+    assert agree_on(LINK, {}) is LINK
+    assert agree_on(LINK, {Field.PHONE: "2"}).base[Field.PHONE] == "2"
+
+
+def test_the_region_of_phones_is_the_customers_country() -> None:
+    assert region_of({Field.COUNTRY: "DE"}, {}) == "DE"
+    assert region_of({Field.COUNTRY: "DE"}, {Field.COUNTRY: "US"}) == "US"
+    assert region_of({}, {}) is None
+    assert side_label(Side.ION) == "ION"
+
+
+def test_the_table_of_fields_is_the_contracts() -> None:
+    seed, live = ION_ACCESS[Dialect.SEED], ION_ACCESS[Dialect.LIVE]
+    assert {name for name in Field if name not in seed} == {Field.CONTACT, Field.TITLE, Field.LANGUAGE}
+    assert seed[Field.PHONE] is seed[Field.ADDRESS] is Access.WRITE
+    assert seed[Field.STATUS] is live[Field.STATUS] is Access.READ
+    assert all(live[name] is Access.BOTH for name in Field if name is not Field.STATUS)
+    assert set(ION_REQUIRES[Dialect.SEED]) == {Field.COMPANY, Field.EMAIL, Field.COUNTRY}
+
+
+def test_directions_let_writes_through_or_not() -> None:
+    assert [Direction.BOTH.lets_write_to(side) for side in Side] == [True, True]
+    assert Direction.CRM_TO_ION.lets_write_to(Side.ION)
+    assert not Direction.CRM_TO_ION.lets_write_to(Side.CRM)
+    assert not Direction.OFF.lets_write_to(Side.CRM)
+
+
+def test_a_policy_knows_what_it_writes_and_reads() -> None:
+    rules = {
+        Field.COMPANY: FieldRule(Field.COMPANY),
+        Field.PHONE: FieldRule(Field.PHONE, ion=Access.WRITE),
+        Field.STATUS: FieldRule(Field.STATUS, ion=Access.READ),
+    }
+    policy = Policy(rules)
+    assert policy.writes_to_ion() == (Field.COMPANY, Field.PHONE)
+    assert [policy.reads_from_ion(name) for name in (*rules, Field.TITLE)] == [True, False, True, False]
+    assert plain_key("x") == "x"
+
+
+def test_subjects_name_a_side_and_an_id() -> None:
+    assert split_subject(subject_of(Side.CRM, "a:b")) == (Side.CRM, "a:b")
+    assert Side.CRM.other is Side.ION
+    assert Side.ION.other is Side.CRM
+
+
+def test_values_go_through_json_unharmed() -> None:
+    values = {Field.COMPANY: "x", Field.PHONE: None, Field.ADDRESS: Address("1 Main", "", "Tampa", "FL", "33602")}
+    assert values_from_json(values_to_json(values)) == values
+    assert value_from_json({"street": None, "city": "Tampa"}) == Address(city="Tampa")
+    assert value_to_json(None) is None
+    assert Address().is_blank
+
+
+def test_errors_say_what_to_do_by_default() -> None:
+    assert "syncd token set" in errors.Unauthorised().sentence
+    assert errors.Throttled(wait_ms=5).wait_ms == 5
+    assert errors.Rejected("no", code="x", taken_email=True).taken_email
+
+
+def test_tokens_never_show_themselves() -> None:
+    tokens = Tokens("secret-a", "secret-r", Millis(1), Millis(2), Millis(3))
+    assert "secret" not in repr(tokens)
