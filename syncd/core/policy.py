@@ -127,6 +127,10 @@ class Policy:
     def writes_to_ion(self) -> tuple[Field, ...]:
         return tuple(name for name, rule in self.rules.items() if rule.may_write_to(Side.ION))
 
+    def hidden_in_ion(self) -> tuple[Field, ...]:
+        """Fields that ION takes and never shows: a write of the whole record must carry them along."""
+        return tuple(name for name in self.writes_to_ion() if not self.reads_from_ion(name))
+
     def reads_from_ion(self, name: Field) -> bool:
         rule = self.rules.get(name)
         return rule is not None and Access.READ in rule.ion

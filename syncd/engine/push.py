@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from syncd.core.decide import Decision, decide
+from syncd.core.decide import decide
 from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled, Transient
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link
 from syncd.core.receipt import agree_on, arrived, receive
 from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
-from syncd.core.values import Field, Millis, Side, Subject, Value
+from syncd.core.values import Field, Millis, Side, Subject, Value, Values
 from syncd.core.work import Again, Claim, Stage
 from syncd.engine.create import Creator
 from syncd.engine.facts import Facts
@@ -25,6 +25,8 @@ from syncd.engine.pair import Pair, load_pair
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
 GET_AND_PUT, ONE_CALL = 2, 1
+CROWD = 5
+"""From so many customers waiting for a write on, a call saved counts for more than a GET's freshness."""
 
 
 class Pusher:
@@ -45,14 +47,15 @@ class Pusher:
         self._intents = intents
         self._book = book
         self._creator = creator
+        self._is_crowded = False
 
     async def slots_needed(self, subject: Subject) -> int:
         """How many calls a push will take: the reading under the write, and the write."""
         async with self._store.begin() as unit:
             pair = await load_pair(unit, subject)
-        if pair.link is not None and self._fresh_reading(pair) is not None:
-            return ONE_CALL
-        return GET_AND_PUT
+            waiting, _ = (await unit.pending()).get(Stage.CALL, (0, 0))
+        self._is_crowded = waiting >= CROWD
+        return ONE_CALL if self._fresh_reading(pair) is not None else GET_AND_PUT
 
     async def push(self, claim: Claim, slots: Slots) -> None:
         """Do what the claimed customer needs done in ION; the claim is finished or put off after."""
@@ -76,31 +79,40 @@ class Pusher:
         if reading is None:
             raise Transient(f"ION has no customer {link.ion_id} at present")
         self._facts.fresh.remember(reading)
-        intent, decision = await self._write_down(claim, reading)
-        if intent is None:
+        written = await self._write_down(claim, reading)
+        if written is None:
             return
+        intent, changes = written
         try:
-            answer = await self._ion.update(reading, decision.to_ion, slots)
+            answer = await self._ion.update(reading, changes, slots)
         except SideError as error:
             await self._record_failure(claim, intent, error)
         else:
             await self._record_receipt(claim, intent, reading, answer)
 
     def _fresh_reading(self, pair: Pair) -> Reading | None:
-        """A reading young enough, and younger than any write whose answer was lost."""
-        if pair.link is None or pair.unresolved is not None:
+        """A reading young enough, and younger than any write whose answer was lost.
+
+        A listing page serves for all on it, but an ION edit made since would be overwritten unseen.
+        So only a crowd is served by it; a lone write takes a GET, which narrows that to a moment.
+        """
+        if not self._is_crowded or pair.link is None or pair.unresolved is not None:
             return None
         return self._facts.fresh.get(pair.link.ion_id, self._clock.now())
 
-    async def _write_down(self, claim: Claim, reading: Reading) -> tuple[Intent | None, Decision]:
-        """Fold the reading in, decide with the newest records, and store the intent."""
+    async def _write_down(self, claim: Claim, reading: Reading) -> tuple[Intent, Values] | None:
+        """Fold the reading in, decide with the newest records, and store the intent.
+
+        With it come the changes to put into the reading: what is decided, and what ION holds but
+        never shows. ``None``: nothing is to be written, and the claim is finished.
+        """
         policy, now = self._facts.known_policy(), self._clock.now()
         async with self._store.begin() as unit:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)
             if pair.link is None or pair.crm is None:
                 await unit.finish(claim, Again(now))
-                return None, Decision(())
+                return None
             link = pair.link
             before = pair.ion or new_record(Side.ION, reading.ion_id)
             ion = observe_reading(before, reading, self._facts.listed_from)
@@ -113,9 +125,10 @@ class Pusher:
                 if link is not pair.link:
                     await self._book.save(unit, link)
                 await unit.finish(claim, Again(now))
-                return None, decision
+                return None
             await unit.save_link(replace(link, written_at=now))
-            return await self._intents.write_ion(unit, link, decision, now), decision
+            hidden = {name: link.base[name] for name in policy.hidden_in_ion() if link.base.get(name) is not None}
+            return await self._intents.write_ion(unit, link, decision, now), {**hidden, **decision.to_ion}
 
     async def _resolve(self, unit: Unit, pair: Pair, link: Link, intent: Intent, ion: Record, now: Millis) -> Link:
         """The answer of an update was lost: the reading says which of its fields ION holds now."""

@@ -94,10 +94,10 @@ class Kafka:
         subprocess.run(self._java("kafka.tools.StorageTool", *arguments), check=True, capture_output=True)
 
     def start(self) -> None:
-        log = (self.folder / "kafka.log").open("ab")
-        self._process = subprocess.Popen(
-            self._java("kafka.Kafka", str(self._properties)), stdout=log, stderr=log, start_new_session=True
-        )
+        with (self.folder / "kafka.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._java("kafka.Kafka", str(self._properties)), stdout=log, stderr=log, start_new_session=True
+            )
         self._wait_until_up()
 
     def stop(self) -> None:
