@@ -48,6 +48,24 @@ class Uncounted:
         """Counted nowhere."""
 
 
+class Broken(Exception):
+    """The connection broke before the answer was read."""
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Make a call just once.
+
+    aiohttp by itself sends a GET or PUT again when its connection breaks: that would be a call
+    outside the budget, and perhaps a write made twice. An error of our own gets past that.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise Broken(type(error).__name__) from None
+
+
 class IonClient:
     def __init__(
         self,
@@ -78,7 +96,9 @@ class IonClient:
 
     async def __aenter__(self) -> IonClient:
         timeout = aiohttp.ClientTimeout(total=self._timeout)
-        self._session = aiohttp.ClientSession(timeout=timeout, headers={"Accept": "application/json"})
+        self._session = aiohttp.ClientSession(
+            timeout=timeout, headers={"Accept": "application/json"}, middlewares=(_once,)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -286,7 +306,7 @@ class IonClient:
                 return Answer(response.status, dict(response.headers), content, self._clock.now())
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
             raise SideUnavailable(f"ION can't be reached: {_cause(error)}") from None
-        except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
+        except (TimeoutError, Broken, aiohttp.ClientError, ConnectionError) as error:
             problem = f"the answer to a {operation} was lost: {_cause(error)}"
             raise (OutcomeUnknown(problem) if is_write else Transient(problem)) from None
         finally:
@@ -306,4 +326,4 @@ def _clean(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

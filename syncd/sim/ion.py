@@ -176,6 +176,12 @@ class Account:
         return most
 
 
+OPERATION = web.RequestKey("operation", str)
+CUSTOMER = web.RequestKey("customer", str)
+FAULT = web.RequestKey("fault", str)
+SENT = web.RequestKey("sent", dict)
+
+
 class ApiError(Exception):
     """An answer that is not a success."""
 
@@ -231,7 +237,7 @@ class IonServer:
 
     def _named(self, operation: str, handler: Handler) -> Handler:
         async def named(request: web.Request) -> web.StreamResponse:
-            request["operation"] = operation
+            request[OPERATION] = operation
             return await self._with_faults(operation, handler, request)
 
         return named
@@ -258,10 +264,10 @@ class IonServer:
         except ApiError as error:
             response = _json(error.body, error.status)
         finally:
-            entry["operation"] = request.get("operation", "")
-            entry["customer"] = request.get("customer") or request.match_info.get("customer")
-            entry["fault"] = request.get("fault")
-            entry["sent"] = request.get("sent")
+            entry["operation"] = request.get(OPERATION, "")
+            entry["customer"] = request.get(CUSTOMER) or request.match_info.get("customer")
+            entry["fault"] = request.get(FAULT)
+            entry["sent"] = request.get(SENT)
             entry["ended"] = account.clock()
         entry["status"] = response.status
         return response
@@ -270,7 +276,7 @@ class IonServer:
         fault = self.account.fault_for(operation)
         if fault is None:
             return await handler(request)
-        request["fault"] = fault.kind
+        request[FAULT] = fault.kind
         if fault.kind in ("timeout-before", "reset-before", "ignore"):
             return await self._break_off(fault, request) if fault.kind != "ignore" else await self._ignore(request)
         if fault.kind == "status":
@@ -346,7 +352,7 @@ class IonServer:
     async def list_customers(self, request: web.Request) -> web.Response:
         self._authorised(request)
         rows = list(self.account.customers.values())
-        if request.get("fault") == "stale":
+        if request.get(FAULT) == "stale":
             rows = rows[:-1]
         return self._list_live(request, rows) if self.is_live else self._list_seed(request, rows)
 
@@ -379,7 +385,7 @@ class IonServer:
 
     def _drift(self, request: web.Request, start: int, limit: int) -> tuple[int, int]:
         """Where a page begins and ends; faults move it."""
-        fault = request.get("fault")
+        fault = request.get(FAULT)
         if fault == "page-twice":
             start = max(0, start - limit)
         if fault == "page-missing":
@@ -399,12 +405,12 @@ class IonServer:
     async def create(self, request: web.Request) -> web.Response:
         self._authorised(request)
         values = self._values(await _object(request))
-        request["sent"] = values
+        request[SENT] = values
         self._refuse_incomplete(values)
         if self.account.email_owner(values["email"]) is not None:
             raise _taken_email()
         customer = self.account.add(values)
-        request["customer"] = customer["id"]
+        request[CUSTOMER] = customer["id"]
         body = self._wire(customer)
         if self.is_live:
             body["user"] = {
@@ -421,11 +427,11 @@ class IonServer:
         customer = self._customer(request)
         body = await _object(request)
         values = self._values(body)
-        request["sent"] = values
+        request[SENT] = values
         self._refuse_incomplete(values)
         if self.account.email_owner(values["email"], but=customer["id"]) is not None:
             raise _taken_email()
-        if request.get("fault") == "respell":
+        if request.get(FAULT) == "respell":
             values["company"] = (values["company"] or "").upper()
         kept = {} if self.options.put_replaces else {name: customer[name] for name in EDITABLE}
         given = {name: value for name, value in values.items() if value is not None or self.options.put_replaces}

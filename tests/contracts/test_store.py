@@ -116,13 +116,16 @@ async def test_a_new_record_stored_twice_is_a_conflict_not_an_overwrite(store: S
 
 
 async def test_a_unit_that_fails_leaves_nothing_behind(store: Store) -> None:
-    with pytest.raises(RuntimeError, match="on purpose"):
+    async def fail() -> None:
         async with store.begin() as unit:
             await unit.save_records([customer(Side.CRM, "C1", company="A")])
             await unit.save_offsets("t", {0: 5})
             await unit.enqueue([Subject("crm:C1")], NOW)
             await unit.save_link(LINK)
             raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        await fail()
     async with store.begin() as unit:
         assert await unit.records(Side.CRM, ["C1"]) == {}
         assert await unit.offsets("t") == {}

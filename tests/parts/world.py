@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 T = TypeVar("T")
 SYNCD = str(Path(sys.executable).parent / "syncd")
@@ -103,6 +104,8 @@ class Topics:
         self.commands = f"{prefix}.commands"
         self.links = f"{prefix}.links"
         self.dead_letters = f"{prefix}.dead-letters"
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin.create_topics([NewTopic(self.events, 3, 1)])[self.events].result(30)
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2})
 
     def send(self, key: str | bytes | None, value: object, headers: list[tuple[str, bytes]] | None = None) -> None:
@@ -145,9 +148,10 @@ class Topics:
 
 class World:
     def __init__(self, folder: Path, kafka: str, database_url: str, name: str, **ion_options: Any) -> None:
-        self.folder = folder
+        self.folder = folder / name
+        self.folder.mkdir()
         self.topics = Topics(kafka, name)
-        self.ion = SimulatedIon(folder, **ion_options)
+        self.ion = SimulatedIon(self.folder, **ion_options)
         self.daemon: Process | None = None
         self.environ = {
             "SYNCD_DATABASE__URL": database_url,
