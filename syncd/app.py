@@ -206,7 +206,7 @@ def build(settings: Settings, store: SqlStore, metrics: Metrics, rest: RestSink 
     pusher = Pusher(store, ion, clock, facts, intents, book, creator)
     wakes = {stage: Wake() for stage in Stage}
     outgoing = Wake()
-    reconciler = Reconciler(store, clock, facts, metrics, pairing, intents, book)
+    reconciler = Reconciler(store, clock, facts, pairing, intents, book)
     decoder = EventDecoder(mapping, int(settings.sync.clock_skew_seconds * 1000))
     ingest = Ingest(
         store,
@@ -355,7 +355,11 @@ class Daemon:
         else:
             self._ion_problem = None
             say_sweep(sweep)
-        await self._learn_policy()
+        try:
+            await self._learn_policy()
+        except BadConfiguration as error:
+            self._ion_problem = error.sentence
+            log.error("mapping_unusable", reason=error.sentence)
         parts.wakes[Stage.DECIDE].set()
 
     async def _lease(self, name: str) -> bool:
@@ -425,7 +429,12 @@ class Daemon:
 def policy_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> Policy:
     sync = settings.sync
     policy = mapping.policy(dialect, sync.tie, sync.first_link, int(sync.clock_skew_seconds * 1000))
-    return replace(policy, creates_in_ion=sync.create_in_ion, creates_in_crm=sync.create_in_crm)
+    return replace(
+        policy,
+        creates_in_ion=sync.create_in_ion,
+        creates_in_crm=sync.create_in_crm,
+        reviews_crm_deletions=sync.crm_delete == "review",
+    )
 
 
 def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:

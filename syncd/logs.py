@@ -28,9 +28,9 @@ def configure(log_format: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         redact,
     ]
-    # Tracebacks go through redaction as text: rendered first, cleaned after.
-    tail = [structlog.processors.format_exc_info, redact] if as_json else [redact]
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    # Tracebacks are plain text, without the values of variables, and go through redaction like all else.
+    tail: list[Any] = [structlog.processors.format_exc_info, redact]
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*shared, *tail, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -63,6 +63,11 @@ class SideUnavailable(SideError):
 class DecideAgain(SideError):
     """The side moved on since it was decided: look at the newest records again."""
 
+    def __init__(self, message: str | None = None, *, answer: object = None) -> None:
+        super().__init__(message)
+        self.answer = answer
+        """What the side holds now, where it could be asked."""
+
 
 class LostLease(SyncdError):
     """Another worker took over: this one records nothing."""

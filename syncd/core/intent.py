@@ -4,7 +4,7 @@ The life of an intent::
 
     PREPARED --call begins--> SENT --answered--> CONFIRMED
         |                      |  \\--refused--> REJECTED
-        |                      |   \\--answer lost--> UNKNOWN --found--> CONFIRMED
+        |                      |   \\--answer lost--> UNKNOWN --found, or answered late--> CONFIRMED, REJECTED
         \\--never sent--> DROPPED \\                       \\--proven absent--> DROPPED
                                   \\--certainly not applied--> DROPPED
 """
@@ -44,7 +44,7 @@ TRANSITIONS: Mapping[IntentState, frozenset[IntentState]] = {
     IntentState.SENT: frozenset(
         {IntentState.CONFIRMED, IntentState.REJECTED, IntentState.UNKNOWN, IntentState.DROPPED}
     ),
-    IntentState.UNKNOWN: frozenset({IntentState.CONFIRMED, IntentState.DROPPED}),
+    IntentState.UNKNOWN: frozenset({IntentState.CONFIRMED, IntentState.REJECTED, IntentState.DROPPED}),
     IntentState.CONFIRMED: frozenset(),
     IntentState.REJECTED: frozenset(),
     IntentState.DROPPED: frozenset(),
@@ -72,6 +72,8 @@ class Intent:
     """When the state was last set."""
     answer: str | None = None
     """What the side said, where it refused or the answer was lost."""
+    answered: Values | None = None
+    """What the CRM's answering event said of the customer; fields that it left out are done as asked."""
 
     def moved_to(self, state: IntentState, at: Millis, answer: str | None = None) -> Intent:
         if state not in TRANSITIONS[self.state]:

@@ -122,6 +122,7 @@ class Policy:
     skew_ms: int = 2_000
     creates_in_ion: bool = True
     creates_in_crm: bool = True
+    reviews_crm_deletions: bool = False
     required_by_ion: tuple[Field, ...] = field(default=ION_REQUIRES[Dialect.LIVE])
 
     def writes_to_ion(self) -> tuple[Field, ...]:

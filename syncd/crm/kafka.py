@@ -149,7 +149,10 @@ class KafkaEvents:
         """Records behind the end, by partition, for the partitions that are ours."""
         assigned = consumer.assignment()
         if not assigned:
+            if consumer.partitions_for_topic(self.topic) is None:
+                self.problem = f"topic {self.topic} does not exist: create it, or set SYNCD_KAFKA__CREATE_TOPICS=true"
             return {}
+        self.problem = None
         ends = await consumer.end_offsets(list(assigned))
         return {tp.partition: max(0, ends[tp] - await consumer.position(tp)) for tp in assigned}
 

@@ -48,7 +48,11 @@ class RestSink:
             data = await self._send("POST", self._customers, intent.id, "application/json", body)
         else:
             target = self._customers / (intent.crm_id or "")
-            data = await self._send("PATCH", target, intent.id, "application/merge-patch+json", body)
+            try:
+                data = await self._send("PATCH", target, intent.id, "application/merge-patch+json", body)
+            except DecideAgain as error:
+                data = await self._send("GET", target, "", "application/json", None)
+                raise DecideAgain(error.sentence, answer=self._answer(intent.crm_id, data)) from None
         return self._answer(intent.crm_id, data)
 
     async def probe(self) -> int:

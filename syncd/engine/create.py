@@ -180,13 +180,22 @@ class Creator:
                 await unit.finish(claim, Again(Millis(now + self._facts.poll_ms // 2), Stage.CALL, claim.attempts))
 
     async def _find_created(self, unit: Unit, lost: Intent) -> Record | None:
-        """The unlinked ION customer that holds what the lost create sent."""
+        """The unlinked ION customer that holds what the lost create sent.
+
+        Somebody may have edited it at once: the e-mail address alone, unique in ION and first seen
+        after the create was sent, is evidence enough.
+        """
         sent = sent_record(lost)
         likely = await unit.look_alikes(Side.ION, keys_of(sent), None)
-        matching = [record for record in likely if tier_of(sent, record) in DEFINITE]
-        same_email = [r for r in matching if match_key(r.value(Field.EMAIL)) == keys_of(sent).email]
-        best = same_email or matching
+        same_email = [r for r in likely if match_key(r.value(Field.EMAIL)) == keys_of(sent).email]
+        best = [r for r in same_email if tier_of(sent, r) in DEFINITE or _appeared_after(r, lost.at)]
+        best = best or [record for record in likely if tier_of(sent, record) in DEFINITE]
         return best[0] if len(best) == 1 else None
+
+
+def _appeared_after(record: Record, at: Millis) -> bool:
+    """ION dates by whole seconds, rounded down."""
+    return all(sighting.first + 999 >= at for register in record.registers.values() for sighting in register)
 
 
 def sendable(crm: Record, writable: tuple[Field, ...]) -> dict[Field, Value]:

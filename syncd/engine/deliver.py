@@ -7,17 +7,16 @@ sent twice, neither can be lost.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from syncd.core.errors import DecideAgain, Rejected, SideError
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Position, new_record, observe
 from syncd.core.values import Millis, Side, subject_of
 from syncd.engine.facts import Facts
 from syncd.engine.ingest import field_values
-from syncd.engine.intents import Intents, answered
+from syncd.engine.intents import ANSWER_WAIT_MS, Intents
 from syncd.engine.ports import Clock, Command, CrmAnswer, CrmSink, Posts, Store
-
-ANSWER_WAIT_MS = 60_000
-"""How long a delivered command waits for the CRM's answer before it is sent again; doubles to 1 h."""
 
 
 class Deliver:
@@ -60,10 +59,12 @@ class Deliver:
         except Rejected as error:
             async with self._store.begin() as unit:
                 await self._intents.set_aside(unit, intent, error.sentence, now)
-        except DecideAgain:
+        except DecideAgain as error:
             async with self._store.begin() as unit:
-                await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
+                await unit.save_intent(intent.moved_to(IntentState.DROPPED, now, error.sentence))
                 await unit.enqueue([intent.subject], now)
+            if isinstance(error.answer, CrmAnswer):
+                await self._take_answer(intent, error.answer)
         except SideError:
             wait_ms = self._facts.back_off_ms(intent.attempts)
             async with self._store.begin() as unit:
@@ -86,5 +87,5 @@ class Deliver:
                 await unit.save_records([record])
             current = (await unit.intents([intent.id])).get(intent.id)
             if current is not None and current.state.is_open and intent.kind is Kind.UPDATE:
-                await unit.save_intent(answered(current, field_values(seen)))
+                await unit.save_intent(replace(current, answered=field_values(seen)))
             await unit.enqueue([subject_of(Side.CRM, answer.crm_id)], now)

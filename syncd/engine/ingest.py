@@ -8,7 +8,7 @@ Next in the flow: ``reconcile``, for the customers this batch says something new
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from syncd.core.intent import Intent, IntentState, Kind
@@ -16,7 +16,7 @@ from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind, Message
 from syncd.engine.facts import Facts
-from syncd.engine.intents import Intents, answered
+from syncd.engine.intents import Intents
 from syncd.engine.ports import Clock, Counters, Store, Unit
 
 
@@ -154,7 +154,7 @@ class Ingest:
     async def _take_answers(self, unit: Unit, batch: _Batch, intents: Mapping[str, Intent]) -> None:
         for intent in intents.values():
             if intent.state.is_open and intent.kind is Kind.UPDATE:
-                await unit.save_intent(answered(intent, field_values(batch.answers[intent.id])))
+                await unit.save_intent(replace(intent, answered=field_values(batch.answers[intent.id])))
 
     async def _take_refusals(self, unit: Unit, refusals: Sequence[Refusal], now: Millis) -> set[Subject]:
         known = await unit.intents([refusal.command_id for refusal in refusals])

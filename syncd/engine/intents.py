@@ -5,14 +5,14 @@ All methods work inside the caller's transaction and call no side.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from syncd.core.decide import Decision, Outcome
 from syncd.core.intent import Intent, IntentState, Kind, intent_id
 from syncd.core.link import Link
-from syncd.core.receipt import side_label
+from syncd.core.policy import Policy
+from syncd.core.receipt import agree_on, arrived, receive, side_label
 from syncd.core.record import Stamp
 from syncd.core.values import (
     Field,
@@ -20,11 +20,14 @@ from syncd.core.values import (
     Side,
     Values,
     subject_of,
-    values_from_json,
     values_to_json,
 )
-from syncd.core.work import Conflict, DecisionEntry, Hold, HoldKind
+from syncd.core.work import Again, Conflict, DecisionEntry, Hold, HoldKind
+from syncd.engine.pair import Pair
 from syncd.engine.ports import Counters, Unit
+
+ANSWER_WAIT_MS = 60_000
+"""How long a delivered command waits for the CRM's answer before it is sent again; doubles to 1 h."""
 
 
 class Intents:
@@ -33,24 +36,73 @@ class Intents:
 
     async def command_crm(
         self, unit: Unit, link: Link, decision: Decision, waiting: Intent | None, now: Millis
-    ) -> None:
-        """See to it that the one open command to the CRM asks for just what is decided now."""
+    ) -> Again | None:
+        """See to it that the CRM is asked for just what is decided now, one command at a time (S5).
+
+        A command that is out is waited for, since it may be carried out at any moment; after a
+        while it is given up as unknown, and its answer still counts if it comes late.
+        """
         wanted = decision.to_crm
         if waiting is not None:
             if wanted and all(waiting.set.get(name) == value for name, value in wanted.items()):
-                return
-            await unit.save_intent(waiting.moved_to(IntentState.DROPPED, now))
+                return None
+            if waiting.state is IntentState.PREPARED:
+                await self.drop(unit, [waiting], now)
+            elif now < waiting.changed_at + ANSWER_WAIT_MS:
+                return Again(Millis(waiting.changed_at + ANSWER_WAIT_MS))
+            else:
+                await unit.save_intent(waiting.moved_to(IntentState.UNKNOWN, now, "given up"))
         if not wanted:
-            return
+            return None
         intent = update_intent(link, decision, Side.CRM, now)
         earlier = (await unit.intents([intent.id])).get(intent.id)
         if earlier is not None and earlier.state is IntentState.REJECTED:
             reason = f"the CRM refused the change: {earlier.answer}"
             fields = tuple(name.value for name in wanted)
             await unit.hold(Hold(intent.subject, HoldKind.QUARANTINE, reason, now, fields))
-            return
+            return None
         await self.open(unit, intent, decision.outcomes, now)
-        await unit.save_intent(intent, deliver_at=now)
+        tries = earlier.attempts if earlier is not None else 0
+        wait_ms = min(300_000, 1_000 * 2**tries) if tries else 0  # the CRM sent this very change back before
+        await unit.save_intent(replace(intent, attempts=tries), deliver_at=Millis(now + wait_ms))
+        return None
+
+    async def confirm_commands(
+        self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis
+    ) -> tuple[Link, Intent | None]:
+        """Has the CRM done what we asked? The answer by event names the command, or the values do.
+
+        With the link comes the command that still waits. The CRM takes a customer's commands in
+        order: once one is answered, older ones that we gave up waiting for will not come any more.
+        """
+        older, waiting = list[Intent](), None
+        held = pair.crm.values() if pair.crm else {}
+        for intent in (intent for intent in pair.intents if intent.side is Side.CRM):
+            if intent.answered is not None:
+                receipt = receive(link, intent, intent.answered, policy, pair.region)
+                link, done = receipt.link, receipt.confirmed
+                if receipt.ignored:
+                    kept = f"the CRM kept {named(receipt.ignored)} as it was"
+                    await self.refused(unit, intent, kept, now)
+                    continue
+            else:
+                done = arrived(intent, held, policy, pair.region)
+                link = agree_on(link, {name: intent.set[name] for name in done})
+            if set(done) == set(intent.set):
+                await self.confirmed(unit, intent, now)
+                self._counters.echo(Side.CRM)
+                await self.drop(unit, older, now)
+                older = []
+            elif intent.state is IntentState.UNKNOWN:
+                older.append(intent)
+            else:
+                waiting = intent
+        return link, waiting
+
+    async def drop(self, unit: Unit, intents: Iterable[Intent], now: Millis) -> None:
+        """These were never sent, or can't be carried out any more."""
+        for intent in intents:
+            await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
 
     async def write_ion(self, unit: Unit, link: Link, decision: Decision, now: Millis) -> Intent:
         """The intent of a write to ION, already marked as sent: the call follows at once."""
@@ -186,15 +238,6 @@ def edited_at(intent: Intent) -> Millis:
     """When the newest of the edits that this intent carries happened, as well as we know."""
     reasons = (reason for reason in intent.why.values() if isinstance(reason, dict))
     return max((Millis(int(reason["edited"])) for reason in reasons if "edited" in reason), default=intent.at)
-
-
-def answered_values(intent: Intent) -> Values:
-    """What the CRM's answering event said of the customer."""
-    return values_from_json(json.loads(intent.answer or "{}"))
-
-
-def answered(intent: Intent, values: Values) -> Intent:
-    return replace(intent, answer=json.dumps(values_to_json(values)))
 
 
 def named(fields: Collection[Field]) -> str:

@@ -5,7 +5,7 @@ Next in the flow: a linked pair goes back to ``reconcile``; a create in ION goes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from syncd.core.intent import Intent, Kind
 from syncd.core.link import How, Link, LinkState
@@ -36,6 +36,8 @@ class Pairing:
             return Again(Millis(now + self._facts.poll_ms // 4), attempts=0)
         if customer.side is Side.ION and await self._is_being_created(unit, customer, now):
             return Again(Millis(now + 2_000))
+        if await self._notes_somebody_else(unit, customer, now):
+            return None
         found = await self.judge(unit, customer)
         if found.verdict is Verdict.LINK:
             best = found.candidates[0]
@@ -61,7 +63,7 @@ class Pairing:
         for other in others:
             noted = other.customer_id if other.side is Side.ION else other.noted_ion_id
             rivals += await unit.look_alikes(customer.side, keys_of(other), noted)
-        return match(customer, [other for other in others if not other.is_deleted], rivals)
+        return match(customer, present(others), present(rivals))
 
     async def link_up(
         self,
@@ -95,6 +97,19 @@ class Pairing:
     def _is_oriented(self) -> bool:
         """Both sides were seen whole once: before that, what looks alone may just not have come yet."""
         return self._facts.listed_from > 0 and self._facts.crm_caught_up_at is not None
+
+    async def _notes_somebody_else(self, unit: Unit, customer: Record, now: Millis) -> bool:
+        """The CRM notes an ION id that can't be linked: nothing is created while that stands."""
+        noted = customer.noted_ion_id
+        if customer.side is Side.ION or noted is None:
+            return False
+        taken = (await unit.links(Side.ION, [noted])).get(noted)
+        if taken is None and await unit.records(Side.ION, [noted]):
+            return False
+        whose = "is not listed" if taken is None else f"is linked to {taken.crm_id}"
+        subject = subject_of(Side.CRM, customer.customer_id)
+        await unit.hold(Hold(subject, HoldKind.REVIEW, f"the CRM notes ION customer {noted}, which {whose}", now))
+        return True
 
     async def _is_being_created(self, unit: Unit, customer: Record, now: Millis) -> bool:
         """Is this the customer of a create whose answer is still out? Then its owner links it."""
@@ -136,6 +151,10 @@ class Pairing:
         values = {name: value for name, value in customer.values().items() if _flows_to_crm(policy, name)}
         await self._intents.create_in_crm(unit, customer.customer_id, values, now)
         return None
+
+
+def present(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if not record.is_deleted]
 
 
 def sent_record(intent: Intent) -> Record:

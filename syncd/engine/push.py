@@ -116,6 +116,7 @@ class Pusher:
             link = pair.link
             before = pair.ion or new_record(Side.ION, reading.ion_id)
             ion = observe_reading(before, reading, self._facts.listed_from)
+            link, _ = await self._intents.confirm_commands(unit, pair, link, policy, now)
             if pair.unresolved is not None:
                 link = await self._resolve(unit, pair, link, pair.unresolved, ion, now)
             if ion is not before:
@@ -126,7 +127,7 @@ class Pusher:
                     await self._book.save(unit, link)
                 await unit.finish(claim, Again(now))
                 return None
-            await unit.save_link(replace(link, written_at=now))
+            await self._book.save(unit, replace(link, written_at=now))
             hidden = {name: link.base[name] for name in policy.hidden_in_ion() if link.base.get(name) is not None}
             return await self._intents.write_ion(unit, link, decision, now), {**hidden, **decision.to_ion}
 

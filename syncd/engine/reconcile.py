@@ -14,19 +14,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from syncd.core.decide import Decision, Rule, decide
-from syncd.core.intent import Intent
 from syncd.core.link import Link, LinkState
 from syncd.core.policy import Policy
-from syncd.core.receipt import agree_on, arrived, receive
 from syncd.core.record import Record, settle_fields
-from syncd.core.values import Millis, Side
+from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Hold, HoldKind, Stage
 from syncd.engine.facts import Facts
-from syncd.engine.intents import Intents, answered_values, named
+from syncd.engine.intents import Intents
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair, load_pair
 from syncd.engine.pairing import Pairing
-from syncd.engine.ports import Clock, Counters, Store, Unit
+from syncd.engine.ports import Clock, Store, Unit
 
 WRITE_SPACING_MS = 10_000
 """One customer's ION record is written at most once in this time, so that a burst of edits costs
@@ -39,7 +37,6 @@ class Reconciler:
         store: Store,
         clock: Clock,
         facts: Facts,
-        counters: Counters,
         pairing: Pairing,
         intents: Intents,
         book: LinkBook,
@@ -47,7 +44,6 @@ class Reconciler:
         self._store = store
         self._clock = clock
         self._facts = facts
-        self._counters = counters
         self._pairing = pairing
         self._intents = intents
         self._book = book
@@ -73,42 +69,20 @@ class Reconciler:
         if pair.crm is None or pair.ion is None:
             return None  # a link from the links topic, ahead of its records: their arrival wakes us
         if pair.crm.is_deleted or link.state is not LinkState.LINKED:
-            return await self._stand_still(unit, pair, link, now)
-        link, waiting = await self._confirm_command(unit, pair, link, policy, now)
+            return await self._stand_still(unit, pair, link, policy, now)
+        link, waiting = await self._intents.confirm_commands(unit, pair, link, policy, now)
         decision = decide(link, pair.crm, pair.ion, policy)
         link = replace(link, base=decision.base)
         if link != pair.link:
             await self._book.save(unit, link)
         await unit.save_records(settled(pair.crm, pair.ion, decision))
-        await self._intents.command_crm(unit, link, decision, waiting, now)
         await self._hold_or_release(unit, pair, decision, now)
+        patience = await self._intents.command_crm(unit, link, decision, waiting, now)
         if decision.to_ion:
             return Again(Millis(max(now, link.written_at + WRITE_SPACING_MS)), Stage.CALL)
-        return None
+        return patience
 
-    async def _confirm_command(
-        self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis
-    ) -> tuple[Link, Intent | None]:
-        """Has the CRM done what we asked? The answer by event names the command, or the values do."""
-        intent = pair.open_intent(Side.CRM)
-        if intent is None:
-            return link, None
-        if intent.answer is not None:
-            receipt = receive(link, intent, answered_values(intent), policy, pair.region)
-            if receipt.ignored:
-                await self._intents.refused(unit, intent, f"the CRM kept {named(receipt.ignored)} as it was", now)
-                return receipt.link, None
-            link, done = receipt.link, receipt.confirmed
-        else:
-            done = arrived(intent, pair.crm.values() if pair.crm else {}, policy, pair.region)
-            link = agree_on(link, {name: intent.set[name] for name in done})
-        if set(done) != set(intent.set):
-            return link, intent
-        await self._intents.confirmed(unit, intent, now)
-        self._counters.echo(Side.CRM)
-        return link, None
-
-    async def _stand_still(self, unit: Unit, pair: Pair, link: Link, now: Millis) -> Again | None:
+    async def _stand_still(self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis) -> Again | None:
         """A pair that is deleted in the CRM, or gone from ION, touches neither side (S10)."""
         if pair.crm is not None and pair.crm.is_deleted:
             state = LinkState.DELETED_IN_CRM
@@ -119,6 +93,9 @@ class Reconciler:
         if state is link.state:
             return None
         await self._book.save(unit, replace(link, state=state, since=now))
+        if state is LinkState.DELETED_IN_CRM and policy.reviews_crm_deletions:
+            reason = "it was deleted in the CRM; ION has no deletion"
+            await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now))
         return Again(now) if state is LinkState.LINKED else None
 
     async def _hold_or_release(self, unit: Unit, pair: Pair, decision: Decision, now: Millis) -> None:

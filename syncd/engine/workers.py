@@ -7,7 +7,7 @@ another takes over. One customer's trouble never holds up another's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
@@ -25,8 +25,14 @@ RENEW_SECONDS = 5.0
 IDLE_SECONDS = 1.0
 """The longest sleep between two looks at the queue, for work that another replica queued."""
 MAX_DECIDING, MAX_PUSHING = 100, 32
+AT_ONCE = 8
+"""Customers decided side by side: enough to keep PostgreSQL busy while we think."""
 
 log = structlog.get_logger()
+
+
+def batched(claims: Sequence[Claim], size: int) -> list[Sequence[Claim]]:
+    return [claims[start : start + size] for start in range(0, len(claims), size)]
 
 
 class Wake:
@@ -83,8 +89,8 @@ class Workers:
         """Reconcile whoever is due, until drained."""
         while not self._is_draining:
             claims = await self._claim(Stage.DECIDE, MAX_DECIDING)
-            for claim in claims:
-                await self._guarded(claim, self._reconciler.reconcile)
+            for few in batched(claims, AT_ONCE):
+                await asyncio.gather(*(self._guarded(claim, self._reconciler.reconcile) for claim in few))
             if claims:
                 self._wakes[Stage.CALL].set()
                 self._outgoing.set()
@@ -137,7 +143,7 @@ class Workers:
         except LostLease:
             log.warning("lease_lost", subject=claim.subject)
         except StoreConflict:
-            await self._again(claim, 0)
+            await self._again(claim, self._facts.back_off_ms(claim.attempts) // 10)
         except asyncio.CancelledError:
             await asyncio.shield(self._again(claim, 0))
             raise

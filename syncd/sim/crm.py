@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
@@ -40,6 +40,7 @@ class Crm:
     """The CRM's own table, and the events that have not gone out yet."""
 
     options: CrmOptions
+    clock: Callable[[], float] = time.time
     customers: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
@@ -53,6 +54,9 @@ class Crm:
         rng = Random(self.options.seed)
         for number in range(self.options.customers):
             self.change(self.new_id(), make_customer(rng, number))
+
+    def now(self) -> str:
+        return datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="milliseconds")
 
     def new_id(self) -> str:
         crm_id = f"C{self.next_id:05d}"
@@ -69,7 +73,7 @@ class Crm:
         event: dict[str, Any] = {
             "type": "changed",
             "id": crm_id,
-            "time": _now(),
+            "time": self.now(),
             "version": version,
             "customer": {name: changes[name] for name in changes if name in FIELDS},
         }
@@ -83,7 +87,7 @@ class Crm:
     def delete(self, crm_id: str) -> None:
         self.customers.pop(crm_id)
         version = self.versions[crm_id] = self.versions.get(crm_id, 0) + 1
-        event = {"type": "deleted", "id": crm_id, "time": _now(), "version": version}
+        event = {"type": "deleted", "id": crm_id, "time": self.now(), "version": version}
         self.events.append((crm_id, orjson.dumps(event)))
 
     def apply(self, command: dict[str, Any]) -> None:
@@ -114,7 +118,7 @@ class Crm:
         event = {
             "type": "command-rejected",
             "id": crm_id,
-            "time": _now(),
+            "time": self.now(),
             "caused_by": command_id,
             "customer": {"reason": reason},
         }
@@ -246,10 +250,6 @@ async def serve_crm(options: CrmOptions, port: int) -> None:
             await asyncio.Event().wait()
     finally:
         await runner.cleanup()
-
-
-def _now() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
 
 
 def _json(body: object, status: int = 200) -> web.Response:

@@ -139,7 +139,7 @@ async def run_demo(*, stay: bool, dialect: str) -> int:
         environ = _environment(Path(folder), bootstrap, port)
         stage = Stage(account, crm, environ, Path(folder), dialect, out)
         out.print(
-            f"[bold]syncd demo[/]: ION ({dialect} dialect, {CALLS_PER_MINUTE} calls a minute) ⇄ syncd ⇄ CRM over Kafka\n"
+            f"[bold]syncd demo[/]: ION ({dialect} dialect, {CALLS_PER_MINUTE} calls a minute) ⇄ syncd ⇄ CRM (Kafka)\n"
         )
         try:
             await _make_topics(crm)
@@ -233,8 +233,8 @@ def _finish(stage: Stage) -> bool:
     account = stage.account
     throttled = sum(entry["status"] == 429 for entry in account.journal)
     stage.out.print(
-        f"\n{stage.calls()} calls to ION in all, at most {account.busiest_minute()} in any minute of {CALLS_PER_MINUTE} allowed,"
-        f" {throttled} answered 429; {account.refreshes} token refresh(es)."
+        f"\n{stage.calls()} calls to ION in all, at most {account.busiest_minute()} in any minute of"
+        f" {CALLS_PER_MINUTE} allowed, {throttled} answered 429; {account.refreshes} token refresh(es)."
     )
     differences = stage.differences()
     stage.out.print(

@@ -176,7 +176,7 @@ class Account:
         return most
 
 
-OPERATION = web.RequestKey("operation", str)
+ENTRY = web.RequestKey("entry", dict)
 CUSTOMER = web.RequestKey("customer", str)
 FAULT = web.RequestKey("fault", str)
 SENT = web.RequestKey("sent", dict)
@@ -237,7 +237,7 @@ class IonServer:
 
     def _named(self, operation: str, handler: Handler) -> Handler:
         async def named(request: web.Request) -> web.StreamResponse:
-            request[OPERATION] = operation
+            request[ENTRY]["operation"] = operation
             return await self._with_faults(operation, handler, request)
 
         return named
@@ -252,6 +252,7 @@ class IonServer:
         account = self.account
         entry: dict[str, Any] = {"at": account.clock(), "method": request.method, "path": request.path, "status": 0}
         account.journal.append(entry)
+        request[ENTRY] = entry
         if self.options.latency_ms:
             await asyncio.sleep(self.options.latency_ms / 1000)
         try:
@@ -264,7 +265,6 @@ class IonServer:
         except ApiError as error:
             response = _json(error.body, error.status)
         finally:
-            entry["operation"] = request.get(OPERATION, "")
             entry["customer"] = request.get(CUSTOMER) or request.match_info.get("customer")
             entry["fault"] = request.get(FAULT)
             entry["sent"] = request.get(SENT)

@@ -133,6 +133,7 @@ def intent_to_row(intent: Intent, deliver_at: Millis | None) -> Row:
         "expect_values": dumps(values_to_json(intent.expect)),
         "why": dumps(intent.why),
         "answer": intent.answer,
+        "answered": None if intent.answered is None else dumps(values_to_json(intent.answered)),
         "deliver_at": deliver_at,
     }
 
@@ -153,6 +154,7 @@ def intent_from_row(row: Any) -> Intent:
         attempts=row.attempts,
         changed_at=Millis(row.changed_at),
         answer=row.answer,
+        answered=None if row.answered is None else values_from_json(orjson.loads(row.answered)),
     )
 
 

@@ -86,6 +86,7 @@ class IntentRow(SQLModel, table=True):
     expect_values: str = Field(sa_column=text())
     why: str = Field(sa_column=text())
     answer: str | None = Field(default=None, sa_column=text(nullable=True))
+    answered: str | None = Field(default=None, sa_column=text(nullable=True))
     deliver_at: int | None = Field(default=None, sa_column=big(nullable=True))
 
 

@@ -31,12 +31,13 @@ def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
     """The first true answer of the probe; fails with its last answer."""
     deadline = time.monotonic() + seconds
     while True:
+        asked = time.monotonic()
         last = probe()
         if last:
             return last
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}; last answer: {last!r}")
-        time.sleep(0.05)
+        time.sleep(max(0.05, time.monotonic() - asked))  # a probe that costs much is asked seldom
 
 
 class Process:
@@ -61,12 +62,15 @@ class Process:
 
         return eventually(line, f"{text!r} in the output:\n{self.said()[-3000:]}", seconds) or ""
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 40.0) -> int:
-        if self.popen.poll() is None:
-            self.popen.send_signal(number)
+    def wait(self, seconds: float) -> int:
         code = self.popen.wait(seconds)
         self._file.close()
         return code
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 40.0) -> int:
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        return self.wait(seconds)
 
 
 class SimulatedIon:
@@ -177,6 +181,11 @@ class World:
         self.daemon = Process(["run"], self.environ, self.folder / f"daemon-{time.monotonic_ns()}.log")
         self.daemon.wait_for("daemon_started")
         return self.daemon
+
+    def wait(self, seconds: float) -> int:
+        code = self.popen.wait(seconds)
+        self._file.close()
+        return code
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.daemon is not None

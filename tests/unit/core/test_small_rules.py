@@ -174,6 +174,7 @@ def test_a_policy_knows_what_it_writes_and_reads() -> None:
     }
     policy = Policy(rules)
     assert policy.writes_to_ion() == (Field.COMPANY, Field.PHONE)
+    assert policy.hidden_in_ion() == (Field.PHONE,)
     assert [policy.reads_from_ion(name) for name in (*rules, Field.TITLE)] == [True, False, True, False]
     assert plain_key("x") == "x"
 

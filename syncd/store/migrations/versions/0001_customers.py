@@ -102,6 +102,7 @@ def upgrade() -> None:
         sa.Column("expect_values", sa.Text(), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("answer", sa.Text(), nullable=True),
+        sa.Column("answered", sa.Text(), nullable=True),
         sa.Column("deliver_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_intents")),
     )

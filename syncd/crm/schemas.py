@@ -1,0 +1,182 @@
+"""JSON Schemas of all that goes over Kafka, made from the core's own tables. Pure.
+
+``python -m tools.generate`` writes them to ``schemas/``; a test holds real messages against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from syncd.core.link import How, LinkState
+from syncd.core.values import Address, Field
+from syncd.crm.events import CLOUD_EVENTS_TYPES, MAX_ID_LENGTH
+from syncd.mapping import MAX_LENGTH
+
+Schema = dict[str, Any]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+KINDS = ("changed", "deleted", "snapshot", "command-rejected")
+TEXT: Schema = {"type": "string"}
+ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH}
+TIME: Schema = {"type": "string", "format": "date-time"}
+
+
+def _object(properties: Mapping[str, Schema], required: tuple[str, ...], *, closed: bool = True) -> Schema:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": not closed,
+    }
+
+
+def _value(name: Field) -> Schema:
+    if name is Field.ADDRESS:
+        parts = {part: {"type": ["string", "null"]} for part in Address.__slots__}
+        return {"type": ["object", "null"], "properties": parts, "additionalProperties": False}
+    if name is Field.STATUS:
+        return {"enum": ["active", "inactive", "", None]}
+    return {"type": ["string", "null"], "maxLength": MAX_LENGTH}
+
+
+def customer() -> Schema:
+    """A missing field is unchanged; ``null`` or ``""`` is cleared."""
+    return _object({name.value: _value(name) for name in Field}, (), closed=False)
+
+
+def plain_event() -> Schema:
+    properties: dict[str, Schema] = {
+        "type": {"enum": list(KINDS)},
+        "id": {"type": ["string", "integer"]},
+        "time": {"type": ["string", "integer"]},
+        "version": {"type": ["integer", "string", "null"]},
+        "caused_by": {"type": ["string", "null"]},
+        "ion_id": {"type": ["string", "integer", "null"]},
+        "customer": customer(),
+    }
+    return _object(properties, ("type",), closed=False)
+
+
+def cloud_event() -> Schema:
+    properties: dict[str, Schema] = {
+        "specversion": {"const": "1.0"},
+        "type": {"enum": [CLOUD_EVENTS_TYPES + kind for kind in KINDS]},
+        "source": TEXT,
+        "id": TEXT,
+        "subject": ID,
+        "time": TIME,
+        "causedby": TEXT,
+        "ionid": TEXT,
+        "data": customer(),
+    }
+    return _object(properties, ("specversion", "type", "source", "id"), closed=False)
+
+
+def debezium_event() -> Schema:
+    row = {"type": ["object", "null"]}
+    source = _object({"ts_ms": {"type": "integer"}}, (), closed=False)
+    properties = {"op": {"enum": ["c", "u", "d", "r"]}, "before": row, "after": row, "source": source}
+    return _object(properties, ("op",), closed=False)
+
+
+def command() -> Schema:
+    """What the CRM should change, as a structured CloudEvent."""
+    why: Schema = {"type": "object"}
+    data: dict[str, Schema] = {
+        "crm_id": ID,
+        "ion_id": {"type": ["string", "null"]},
+        "set": customer(),
+        "expect": customer(),
+        "why": why,
+    }
+    properties: dict[str, Schema] = {
+        "specversion": {"const": "1.0"},
+        "id": ID,
+        "source": {"const": "syncd"},
+        "type": {"enum": [f"syncd.customer.{kind}" for kind in ("create", "update", "notice")]},
+        "subject": TEXT,
+        "time": TIME,
+        "datacontenttype": {"const": "application/json"},
+        "data": _object(data, ("ion_id", "set", "expect", "why")),
+    }
+    return _object(properties, tuple(properties))
+
+
+def link() -> Schema:
+    """The compacted link record; a null value removes the link."""
+    prints = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+    agreed = _object({name.value: prints for name in Field}, ())
+    properties: dict[str, Schema] = {
+        "crm_id": ID,
+        "ion_id": ID,
+        "state": {"enum": [state.value for state in LinkState]},
+        "since": {"type": "integer"},
+        "how": {"enum": [how.value for how in How]},
+        "agreed": agreed,
+    }
+    return _object(properties, tuple(properties))
+
+
+def dead_letter() -> Schema:
+    """An event set aside: as it came, with the reason and its coordinates."""
+    text = {"type": ["string", "null"]}
+    header = {"type": "array", "prefixItems": [TEXT, TEXT], "minItems": 2, "maxItems": 2}
+    properties: dict[str, Schema] = {
+        "reason": TEXT,
+        "detail": TEXT,
+        "topic": TEXT,
+        "partition": {"type": "integer"},
+        "offset": {"type": "integer"},
+        "time": TIME,
+        "key": text,
+        "value": text,
+        "value_base64": text,
+        "headers": {"type": "array", "items": header},
+    }
+    return _object(properties, tuple(properties))
+
+
+SCHEMAS = {
+    "event-plain": plain_event,
+    "event-cloudevents": cloud_event,
+    "event-debezium": debezium_event,
+    "command": command,
+    "link": link,
+    "dead-letter": dead_letter,
+}
+
+
+def all_schemas() -> dict[str, Schema]:
+    """File stem to schema."""
+    return {
+        name: {"$schema": DIALECT, "title": f"syncd {name}", "description": (make.__doc__ or "").strip(), **make()}
+        for name, make in SCHEMAS.items()
+    }
+
+
+def asyncapi(version: str) -> Schema:
+    """The topics with what is on them, as AsyncAPI 3."""
+
+    def channel(address: str, text: str, *names: str) -> Schema:
+        messages = {name: {"$ref": f"#/components/messages/{name}"} for name in names}
+        return {"address": address, "description": text, "messages": messages}
+
+    messages = {name: {"contentType": "application/json", "payload": {"$ref": f"./{name}.json"}} for name in SCHEMAS}
+    channels = {
+        "events": channel("crm.customers", "CRM change events, key = CRM id", *(n for n in SCHEMAS if "event" in n)),
+        "commands": channel(
+            "syncd.crm.commands", "What the CRM should change, key = CRM id or command id", "command"
+        ),
+        "links": channel("syncd.links", "Compacted; the mapping table, key = CRM id", "link"),
+        "deadLetters": channel("syncd.dead-letters", "Events that could not be used", "dead-letter"),
+    }
+    actions = {"events": "receive", "commands": "send", "links": "send", "deadLetters": "send"}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "syncd", "version": version},
+        "channels": channels,
+        "operations": {
+            name: {"action": action, "channel": {"$ref": f"#/channels/{name}"}} for name, action in actions.items()
+        },
+        "components": {"messages": messages},
+    }
