@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 1
 
-.PHONY: setup demo test check format lock
+.PHONY: setup demo test check sim bench format lock
 
 setup: .venv/ready
 
@@ -18,6 +18,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m tests.run
+
+sim: setup
+	SYNCD_SIM_SEED=$(SEED) SYNCD_SIM_STEPS=1000 $(BIN)/python -m pytest tests/simulation
+
+bench: setup
+	$(BIN)/python -m bench.ingest
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -12,8 +12,10 @@ import time
 TIERS = {
     "unit": ["tests/unit", "--cov", "--cov-report=term:skip-covered", "--cov-fail-under=100"],
     "contracts": ["tests/contracts"],
+    "simulation": ["tests/simulation"],
     "integration": ["tests/integration"],
-    "system": ["tests/system"],
+    # These wait more than they compute: two at a time on two cores.
+    "system": ["tests/system", "-n", "2", "--dist", "worksteal"],
 }
 
 

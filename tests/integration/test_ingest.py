@@ -1,0 +1,94 @@
+"""S12: offsets are stored with the effect, and the database's offsets win."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+
+from syncd.app import SystemClock
+from syncd.core.errors import StoreConflict
+from syncd.core.record import new_record
+from syncd.core.values import Field, Millis, Side
+from syncd.crm.commands import dead_letter_message
+from syncd.crm.events import EventDecoder
+from syncd.engine.facts import Facts, FreshReadings
+from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.intents import Intents
+from syncd.mapping import load_mapping
+from syncd.metrics import Metrics
+from syncd.store.memory import MemoryStore, MemoryUnit
+
+TOPIC = "crm.customers"
+
+
+def ingest_into(store: MemoryStore, metrics: Metrics | None = None) -> Ingest:
+    metrics = metrics or Metrics()
+    facts = Facts(FreshReadings(10_000), 60_000, Random(1))
+    decoder = EventDecoder(load_mapping(None), 2_000)
+    return Ingest(
+        store,
+        SystemClock(),
+        facts,
+        metrics,
+        Intents(metrics),
+        decoder.decode,
+        lambda letter: dead_letter_message("d", letter),
+    )
+
+
+def event(offset: int, company: str, partition: int = 0, **more: Any) -> RawEvent:
+    body = {"type": "changed", "id": "C1", "customer": {"company": company}, **more}
+    return RawEvent(TOPIC, partition, offset, Millis(1_000 + offset), b"C1", json.dumps(body).encode(), ())
+
+
+async def held(store: MemoryStore) -> Any:
+    async with store.begin() as unit:
+        records = await unit.records(Side.CRM, ["C1"])
+        return records["C1"].value(Field.COMPANY) if records else None, await unit.offsets(TOPIC)
+
+
+async def test_the_offset_is_stored_with_the_effect() -> None:
+    store = MemoryStore()
+    assert await ingest_into(store).ingest(TOPIC, [event(0, "A"), event(1, "B"), event(0, "C", partition=1)]) == 1
+    assert await held(store) == ("B", {0: 2, 1: 1})
+
+
+async def test_events_below_the_stored_offset_are_passed_over_and_not_counted_twice() -> None:
+    store, metrics = MemoryStore(), Metrics()
+    ingest = ingest_into(store, metrics)
+    await ingest.ingest(TOPIC, [event(0, "A")])
+    assert await ingest.ingest(TOPIC, [event(0, "A"), event(1, "B")]) == 1
+    assert 'syncd_events_total{form="plain",outcome="stored"} 2.0' in metrics.page().decode()
+
+
+async def test_a_batch_that_fails_to_be_stored_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store fails at the very last of the unit's writes: neither effect nor offset is kept."""
+    store = MemoryStore()
+    ingest = ingest_into(store)
+
+    async def fail(*_: object) -> None:
+        raise StoreConflict
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryUnit, "save_offsets", fail)
+        with pytest.raises(StoreConflict):
+            await ingest.ingest(TOPIC, [event(0, "A")])
+    assert await held(store) == (None, {})
+    await ingest.ingest(TOPIC, [event(0, "A")])
+    assert await held(store) == ("A", {0: 1})
+
+
+async def test_what_says_nothing_new_wakes_nobody() -> None:
+    store = MemoryStore()
+    ingest = ingest_into(store)
+    await ingest.ingest(TOPIC, [event(0, "A", time="2026-01-01T00:00:00Z")])
+    assert await ingest.ingest(TOPIC, [event(1, "B", time="2025-01-01T00:00:00Z")]) == 1
+    assert await ingest.ingest(TOPIC, [event(2, "B", time="2025-01-01T00:00:00Z")]) <= 1
+    assert (await held(store))[0] == "A"
+
+
+async def test_a_new_record_has_no_history() -> None:
+    assert new_record(Side.CRM, "C1").registers == {}
