@@ -443,6 +443,7 @@ def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
     metrics.pending_changes.labels("to-ion").set(status.pending[Stage.CALL.value])
     metrics.pending_changes.labels("to-crm").set(status.commands_open)
     metrics.oldest_pending_seconds.labels("to-ion").set(status.oldest_pending_seconds)
+    metrics.oldest_pending_seconds.labels("to-crm").set(status.oldest_command_seconds)
     for state, count in status.links.items():
         metrics.links.labels(state).set(count)
     metrics.unknown_outcomes.set(status.unknown_outcomes)

@@ -59,6 +59,13 @@ class Metrics:
         self.token_expires_seconds = gauge("token_expires_seconds", "Life left in the refresh token")
         self.leader = gauge("leader", "1 where this replica sweeps")
         self.kafka_lag_records = gauge("kafka_lag_records", "Records not yet read", "topic", "partition")
+        for unmeasured in (
+            self.divergent_customers,
+            self.oldest_unverified_seconds,
+            self.sweep_age_seconds,
+            self.token_expires_seconds,
+        ):
+            unmeasured.set(float("nan"))  # what nobody has measured is not 0
         build = Info("syncd_build", "The running version", registry=registry)
         build.info({"version": __version__})
         for side in Side:  # so that a dashboard shows 0, not nothing

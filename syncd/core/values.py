@@ -7,7 +7,7 @@ An instant is an ``int``: milliseconds since 1970-01-01 UTC. A value of a field 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
@@ -53,7 +53,7 @@ class Address:
 
     @property
     def is_blank(self) -> bool:
-        return not any(astuple(self))
+        return not (self.street or self.suite or self.city or self.state or self.zip)
 
 
 Value = str | Address | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from syncd.core.budget import Ledger
+from syncd.core.intent import IntentState
 from syncd.core.listing import SweepOutcome
 from syncd.core.values import Millis
 from syncd.core.work import HoldKind, Stage, Sweep
@@ -21,6 +22,7 @@ class Status:
     """Customers to look at (``decide``) and customers to be written to ION (``call``)."""
     oldest_pending_seconds: float
     commands_open: int
+    oldest_command_seconds: float
     unknown_outcomes: int
     holds: dict[str, int]
     budget_limit: int
@@ -45,14 +47,16 @@ async def survey(store: Store, now: Millis, events_topic: str) -> Status:
         tokens = await unit.tokens()
         offsets = await unit.offsets(events_topic)
     complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
+    waiting = [intents[state] for state in (IntentState.PREPARED, IntentState.SENT) if state in intents]
     oldest = min((since for _, since in pending.values()), default=now)
     return Status(
         at=now,
         links={state.value: count for state, count in links.items()},
         pending={stage.value: pending.get(stage, (0, now))[0] for stage in Stage},
         oldest_pending_seconds=max(0, now - oldest) / 1000,
-        commands_open=intents.get("prepared", 0) + intents.get("sent", 0),
-        unknown_outcomes=intents.get("unknown", 0),
+        commands_open=sum(count for count, _ in waiting),
+        oldest_command_seconds=max(0, now - min((at for _, at in waiting), default=now)) / 1000,
+        unknown_outcomes=intents.get(IntentState.UNKNOWN, (0, now))[0],
         holds={kind.value: holds.get(kind, 0) for kind in HoldKind},
         budget_limit=ledger.limit if ledger else 0,
         budget_rate=ledger.rate if ledger else 0.0,

@@ -160,6 +160,8 @@ class Workers:
                 await unit.finish(claim, again)
         except LostLease:
             pass
+        except Exception as error:  # the store is away: the lease runs out by itself
+            log.warning("claim_left_to_its_lease", subject=claim.subject, reason=type(error).__name__)
 
     async def _idle(self, stage: Stage) -> None:
         async with self._store.begin() as unit:

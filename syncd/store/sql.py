@@ -230,9 +230,11 @@ class SqlUnit:
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
         await self._upsert(INTENTS, codec.intent_to_row(intent, deliver_at))
 
-    async def count_open_intents(self) -> dict[str, int]:
-        query = select(INTENTS.c.state, func.count().label("n")).where(INTENTS.c.state.in_(OPEN_STATES))
-        return {row.state: row.n for row in await self._rows(query.group_by(INTENTS.c.state))}
+    async def count_open_intents(self) -> dict[IntentState, tuple[int, Millis]]:
+        counts = (func.count().label("n"), func.min(INTENTS.c.at).label("oldest"))
+        query = select(INTENTS.c.state, *counts).where(INTENTS.c.state.in_(OPEN_STATES))
+        rows = await self._rows(query.group_by(INTENTS.c.state))
+        return {IntentState(row.state): (row.n, Millis(row.oldest)) for row in rows}
 
     async def archive(self, conflicts: Collection[Conflict]) -> None:
         for conflict in conflicts:
