@@ -114,7 +114,7 @@ class Sync(Section):
 
 
 class Guard(Section):
-    max_creates: int = Field(100, ge=0, description="In any rolling hour; 0 = no limit")
+    max_creates: int = Field(100, ge=0, description="In any rolling hour; 0 = no limit. Read, not yet acted upon")
     max_updates: int = Field(300, ge=0)
     max_cleared_fields: int = Field(20, ge=0)
     max_link_changes: int = Field(20, ge=0)
@@ -203,13 +203,13 @@ def load(
     problems: list[str] = []
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for source, found in ((str(named), _from_file(named)), ("environment", _from_environment(environ, problems))):
-        for key, value in found.items():
-            if key not in known:
-                problems.append(_unknown(key, known))
-                continue
-            merged[key] = value
-            origins[key] = source
+    found = {key: (value, str(named)) for key, value in _from_file(named).items()}
+    found |= _from_environment(environ, problems)
+    for key, (value, origin) in found.items():
+        if key in known:
+            merged[key], origins[key] = value, origin
+        else:
+            problems.append(_unknown(key, known))
     nested: dict[str, Any] = {}
     for key, value in merged.items():
         section, _, part = key.lower().partition("__")
@@ -220,7 +220,8 @@ def load(
     try:
         settings = Settings(**nested)
     except ValidationError as error:
-        problems += [_problem(entry, known) for entry in error.errors(include_input=False, include_url=False)]
+        said = [_problem(entry, known) for entry in error.errors(include_input=False, include_url=False)]
+        problems += {line.partition(": ")[0]: line for line in reversed(said)}.values()  # one line a key
         raise BadConfiguration("\n".join(problems)) from None
     problems += _cross_checks(settings)
     if problems:
@@ -288,28 +289,39 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     return flat
 
 
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    secrets = _secret_keys()
-    found: dict[str, Any] = {}
-    directory = environ.get("SYNCD_SECRETS_DIR")
-    for path in sorted(Path(directory).iterdir()) if directory and Path(directory).is_dir() else []:
-        key = path.name.upper().removeprefix(PREFIX)
-        if key in secrets and path.is_file():
-            found[key] = path.read_text(encoding="utf-8").strip()
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, str]]:
+    """Key to value and origin: a variable, or the file that a variable or the secrets directory names."""
+    found: dict[str, tuple[str, str]] = {}
+    files = _secret_files(environ.get("SYNCD_SECRETS_DIR"), problems)
     for name, value in environ.items():
         if not name.startswith(PREFIX) or name in ("SYNCD_CONFIG", "SYNCD_SECRETS_DIR"):
             continue
         if SERVICE_LINK.match(name):
             continue
         key = name.removeprefix(PREFIX)
-        if key.endswith("_FILE") and key.removesuffix("_FILE") in secrets:
-            try:
-                found[key.removesuffix("_FILE")] = Path(value).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                problems.append(f"{name}: the file {value} can't be read: {error.strerror}")
+        if key.endswith("_FILE") and key.removesuffix("_FILE") in _secret_keys():
+            files[key.removesuffix("_FILE")] = Path(value)
         else:
-            found[key] = value
+            found[key] = (value, "environment")
+    for key, path in files.items():
+        if key in found:
+            problems.append(f"{PREFIX}{key} is given twice: as a variable and in the file {path}; keep one")
+            continue
+        try:
+            found[key] = (path.read_text(encoding="utf-8").strip(), str(path))
+        except OSError as error:
+            problems.append(f"{PREFIX}{key}_FILE: the file {path} can't be read: {error.strerror}")
     return found
+
+
+def _secret_files(directory: str | None, problems: list[str]) -> dict[str, Path]:
+    if not directory:
+        return {}
+    if not Path(directory).is_dir():
+        problems.append(f"SYNCD_SECRETS_DIR: {directory} is not a directory; example: /run/secrets/syncd")
+        return {}
+    paths = {path.name.upper().removeprefix(PREFIX): path for path in sorted(Path(directory).iterdir())}
+    return {key: path for key, path in paths.items() if key in _secret_keys() and path.is_file()}
 
 
 def _secret_keys() -> set[str]:
@@ -328,7 +340,8 @@ def _problem(entry: Any, known: Mapping[str, Any]) -> str:
         key = str(entry["loc"][0]).upper()
     field = known.get(key)
     example = _example(field) if field is not None else ""
-    return f"{PREFIX}{key}: {entry['msg'].lower()}{example}"
+    said = entry["msg"][:1].lower() + entry["msg"][1:]
+    return f"{PREFIX}{key}: {said}{example}"
 
 
 def _example(field: Any) -> str:

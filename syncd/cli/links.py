@@ -14,9 +14,8 @@ from syncd.cli.output import AsJson, Limit, print_json, print_table, shown, when
 if TYPE_CHECKING:
     from syncd.core.link import Link, LinkState
     from syncd.core.record import Record
-    from syncd.core.work import Hold
     from syncd.settings import Settings
-    from syncd.store.sql import SqlStore, SqlUnit
+    from syncd.store.sql import SqlStore
 
 app = typer.Typer(help="Which CRM customer is which ION customer.", no_args_is_help=True)
 
@@ -60,7 +59,7 @@ def show_link(
     for name in ("crm_id", "ion_id", "state", "how", "waits_for"):
         if found[name]:
             typer.echo(f"{name.replace('_', ' ')}: {found[name]}")
-    rows = [(name, *(shown_json(part) for part in parts)) for name, parts in found["fields"].items()]
+    rows = [(name, *(shown_json(part) for part in parts.values())) for name, parts in found["fields"].items()]
     print_table(("field", "CRM", "ION", "agreed"), rows, "Nothing is known of either side yet.")
     for candidate in found["candidates"]:
         typer.echo("may be {crm_id} = {ion_id} ({tier}, {score})".format(**candidate))
@@ -110,7 +109,7 @@ async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
     subject = Subject(customer if customer.startswith(("ion:", "crm:")) else f"crm:{customer}")
     async with store.begin() as unit:
         pair = await load_pair(unit, subject)
-        hold = await _hold_of(unit, pair.subject)
+        hold = await unit.hold_of(pair.subject)
         candidates = await unit.candidates(pair.subject)
     if pair.crm is None and pair.ion is None:
         raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
@@ -123,11 +122,11 @@ async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
         "how": link.how.value if link else None,
         "waits_for": f"{hold.kind}: {hold.reason} {' '.join(hold.fields)}".strip() if hold else None,
         "fields": {
-            name: [
-                value_to_json(pair.crm.value(name)) if pair.crm else None,
-                value_to_json(pair.ion.value(name)) if pair.ion else None,
-                value_to_json(link.base.get(name)) if link else None,
-            ]
+            name: {
+                "crm": value_to_json(pair.crm.value(name)) if pair.crm else None,
+                "ion": value_to_json(pair.ion.value(name)) if pair.ion else None,
+                "agreed": value_to_json(link.base.get(name)) if link else None,
+            }
             for name in names
         },
         "candidates": [
@@ -138,11 +137,6 @@ async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
 
 def _fields(record: Record | None) -> list[Any]:
     return [] if record is None else list(record.values())
-
-
-async def _hold_of(unit: SqlUnit, subject: str) -> Hold | None:
-    holds = await unit.list_holds(None, subject[:-1], 2)
-    return next((hold for hold in holds if hold.subject == subject), None)
 
 
 def shown_json(value: object) -> str:

@@ -13,7 +13,7 @@ Two special rows follow from the policy's table. A field that the CRM never ment
 it is unknown: ION's value becomes the base, and only a later ION edit is written to the CRM. A
 field that ION takes but never shows is written when the CRM moved it, and is else left alone.
 
-Next in the flow: ``guard``, then an intent for what is to be written.
+Next in the flow: an intent for what is to be written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The link book: every change of a link is stored and told to the compacted links topic at once (S15)."""
+"""The link book: what changes in a link is stored and told to the compacted links topic at once (S15)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class LinkBook:
         self._topic = topic
         self._fingerprint = fingerprint
 
-    async def save(self, unit: Unit, link: Link) -> None:
+    async def save(self, unit: Unit, link: Link, was: Link | None = None) -> None:
+        """Store the link; tell of it unless its record says the same as that of ``was``."""
         await unit.save_link(link)
-        await unit.post([self.message(link)])
+        if was is None or self.record(was) != self.record(link):
+            await unit.post([self.message(link)])
 
     def message(self, link: Link) -> Message:
         return Message(self._topic, link.crm_id.encode(), orjson.dumps(self.record(link)))

@@ -7,12 +7,12 @@ fence. A lost answer leaves the intent unknown, and the next push looks before i
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from syncd.core.decide import decide
 from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled, Transient
 from syncd.core.intent import Intent, IntentState
-from syncd.core.link import Link
+from syncd.core.link import Link, LinkState
 from syncd.core.receipt import agree_on, arrived, receive
 from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values
@@ -24,9 +24,20 @@ from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair, load_pair
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
-GET_AND_PUT, ONE_CALL = 2, 1
 CROWD = 5
 """From so many customers waiting for a write on, a call saved counts for more than a GET's freshness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The slots that a push takes.
+
+    A listing page serves for all on it, but an ION edit made since would be overwritten unseen. So
+    only a crowd is served by it; a lone write takes a GET, which narrows that to a moment.
+    """
+
+    slots: int
+    takes_listed_reading: bool
 
 
 class Pusher:
@@ -47,17 +58,17 @@ class Pusher:
         self._intents = intents
         self._book = book
         self._creator = creator
-        self._is_crowded = False
 
-    async def slots_needed(self, subject: Subject) -> int:
-        """How many calls a push will take: the reading under the write, and the write."""
+    async def needs(self, subject: Subject) -> Need:
+        """What a push of this customer will take, as things stand."""
         async with self._store.begin() as unit:
             pair = await load_pair(unit, subject)
             waiting, _ = (await unit.pending()).get(Stage.CALL, (0, 0))
-        self._is_crowded = waiting >= CROWD
-        return ONE_CALL if self._fresh_reading(pair) is not None else GET_AND_PUT
+        is_crowd = waiting >= CROWD
+        listed = is_crowd and self._listed_reading(pair) is not None
+        return Need(1 if listed else 2, takes_listed_reading=listed)
 
-    async def push(self, claim: Claim, slots: Slots) -> None:
+    async def push(self, claim: Claim, slots: Slots, need: Need) -> None:
         """Do what the claimed customer needs done in ION; the claim is finished or put off after."""
         async with self._store.begin() as unit:
             await unit.check(claim)
@@ -66,14 +77,14 @@ class Pusher:
             if pair.subject != claim.subject or pair.customer is None:
                 await self._put_off(claim, Again(self._clock.now()))
             elif pair.link is not None:
-                await self._update(claim, pair, pair.link, slots)
+                await self._update(claim, pair, pair.link, slots, need)
             else:
                 await self._creator.create(claim, pair, slots)
         except SideError as error:  # before any intent: nothing was written
             await self._put_off(claim, self._again_after(error, claim))
 
-    async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots) -> None:
-        reading = self._fresh_reading(pair)
+    async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots, need: Need) -> None:
+        reading = self._listed_reading(pair) if need.takes_listed_reading else None
         if reading is None:
             reading = await self._ion.get(link.ion_id, slots)
         if reading is None:
@@ -90,13 +101,9 @@ class Pusher:
         else:
             await self._record_receipt(claim, intent, reading, answer)
 
-    def _fresh_reading(self, pair: Pair) -> Reading | None:
-        """A reading young enough, and younger than any write whose answer was lost.
-
-        A listing page serves for all on it, but an ION edit made since would be overwritten unseen.
-        So only a crowd is served by it; a lone write takes a GET, which narrows that to a moment.
-        """
-        if not self._is_crowded or pair.link is None or pair.unresolved is not None:
+    def _listed_reading(self, pair: Pair) -> Reading | None:
+        """A reading young enough, and younger than any write whose answer was lost."""
+        if pair.link is None or pair.unresolved is not None:
             return None
         return self._facts.fresh.get(pair.link.ion_id, self._clock.now())
 
@@ -122,12 +129,12 @@ class Pusher:
             if ion is not before:
                 await unit.save_records([ion])
             decision = decide(link, pair.crm, ion, policy)
-            if not decision.to_ion or pair.crm.is_deleted:
+            if not decision.to_ion or pair.crm.is_deleted or link.state is not LinkState.LINKED:
                 if link is not pair.link:
-                    await self._book.save(unit, link)
+                    await self._book.save(unit, link, pair.link)
                 await unit.finish(claim, Again(now))
                 return None
-            await self._book.save(unit, replace(link, written_at=now))
+            await self._book.save(unit, replace(link, written_at=now), pair.link)
             hidden = {name: link.base[name] for name in policy.hidden_in_ion() if link.base.get(name) is not None}
             return await self._intents.write_ion(unit, link, decision, now), {**hidden, **decision.to_ion}
 
@@ -159,7 +166,7 @@ class Pusher:
             ion = observe_reading(pair.ion, answer._replace(values=others, modified=None), self._facts.listed_from)
             ion = observe_write(ion, written, answer)
             await unit.save_records([ion])
-            await self._book.save(unit, replace(receipt.link, written_at=now))
+            await self._book.save(unit, replace(receipt.link, written_at=now), pair.link)
             if receipt.ignored:
                 reason = f"ION kept {named(receipt.ignored)} as it was"
                 await self._intents.set_aside(unit, intent, reason, now)

@@ -1,6 +1,6 @@
 """Start here: what becomes of one customer.
 
-event or sweep → observation → record → **reconcile** → guard → intent → call → receipt → confirmed
+event or sweep → observation → record → **reconcile** → intent → call → receipt → confirmed
 
 ``Reconciler.reconcile`` looks at the newest records of one customer and does what can be done
 without calling ION: it links, agrees, sends commands to the CRM, or sees that ION must be written
@@ -74,11 +74,12 @@ class Reconciler:
         decision = decide(link, pair.crm, pair.ion, policy)
         link = replace(link, base=decision.base)
         if link != pair.link:
-            await self._book.save(unit, link)
+            await self._book.save(unit, link, pair.link)
         await unit.save_records(settled(pair.crm, pair.ion, decision))
         await self._hold_or_release(unit, pair, decision, now)
         patience = await self._intents.command_crm(unit, link, decision, waiting, now)
         if decision.to_ion:
+            # Picked up by ``workers.Workers.push``, carried out by ``push.Pusher``.
             return Again(Millis(max(now, link.written_at + WRITE_SPACING_MS)), Stage.CALL)
         return patience
 

@@ -122,11 +122,11 @@ class Workers:
                     await unit.renew(list(self._held.values()), Millis(self._clock.now() + LEASE_MS))
 
     async def _push_one(self, claim: Claim) -> None:
-        needed = await self._pusher.slots_needed(claim.subject)
-        async with self._gate.slots(Lane.WRITE, needed) as slots:
+        need = await self._pusher.needs(claim.subject)
+        async with self._gate.slots(Lane.WRITE, need.slots) as slots:
             if task := asyncio.current_task():
                 self._waiting.discard(task)  # from here on it is let finish
-            await self._pusher.push(claim, slots)
+            await self._pusher.push(claim, slots, need)
         self._wakes[Stage.DECIDE].set()
         self._outgoing.set()
 

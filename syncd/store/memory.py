@@ -250,6 +250,9 @@ class MemoryUnit:
         holds = sorted(self._table("holds").values(), key=lambda hold: hold.subject)
         return [hold for hold in holds if hold.subject > after and kind in (None, hold.kind)][:limit]
 
+    async def hold_of(self, subject: Subject) -> Hold | None:
+        return self._table("holds").get(subject)
+
     async def count_holds(self) -> dict[HoldKind, int]:
         return _counted(hold.kind for hold in self._table("holds").values())
 

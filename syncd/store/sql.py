@@ -381,16 +381,11 @@ class SqlUnit:
         query = select(HOLDS).where(HOLDS.c.subject > after).order_by(HOLDS.c.subject).limit(limit)
         if kind is not None:
             query = query.where(HOLDS.c.kind == kind.value)
-        return [
-            Hold(
-                Subject(row.subject),
-                HoldKind(row.kind),
-                row.reason,
-                Millis(row.since),
-                tuple(codec.loads(row.fields)),
-            )
-            for row in await self._rows(query)
-        ]
+        return [_hold(row) for row in await self._rows(query)]
+
+    async def hold_of(self, subject: Subject) -> Hold | None:
+        rows = await self._rows(select(HOLDS).where(HOLDS.c.subject == subject))
+        return _hold(rows[0]) if rows else None
 
     async def count_holds(self) -> dict[HoldKind, int]:
         rows = await self._rows(select(HOLDS.c.kind, func.count().label("n")).group_by(HOLDS.c.kind))
@@ -571,6 +566,11 @@ class SqlUnit:
             statement,
             [{(f"key_{name}" if name in keys else name): value for name, value in row.items()} for row in rows],
         )
+
+
+def _hold(row: Any) -> Hold:
+    fields = tuple(codec.loads(row.fields))
+    return Hold(Subject(row.subject), HoldKind(row.kind), row.reason, Millis(row.since), fields)
 
 
 def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:

@@ -307,6 +307,8 @@ async def test_holds_and_candidates_wait_for_a_person(store: Store) -> None:
         assert await unit.list_holds(None, "", 5) == [hold]
         assert await unit.list_holds(HoldKind.REVIEW, "", 5) == []
         assert await unit.count_holds() == {HoldKind.INCOMPLETE: 1}
+        assert await unit.hold_of(hold.subject) == hold
+        assert await unit.hold_of(Subject("crm:2")) is None
         assert await unit.candidates(hold.subject) == candidates[::-1]
         await unit.release(hold.subject)
         assert await unit.list_holds(None, "", 5) == []

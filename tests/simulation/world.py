@@ -321,11 +321,11 @@ class World:
 
     async def push(self) -> None:
         if claim := await self.claim(Stage.CALL):
-            needed = await self.pusher.slots_needed(claim.subject)
-            async with self.gate.slots(Lane.WRITE, needed) as slots:
+            need = await self.pusher.needs(claim.subject)
+            async with self.gate.slots(Lane.WRITE, need.slots) as slots:
                 async with self.store.begin() as unit:
                     await unit.renew([claim], Millis(self.clock.now() + LEASE_MS))
-                await self.pusher.push(claim, slots)
+                await self.pusher.push(claim, slots, need)
 
     async def deliver_commands(self) -> None:
         await self.deliver.commands()

@@ -196,6 +196,7 @@ def test_values_go_through_json_unharmed() -> None:
 def test_errors_say_what_to_do_by_default() -> None:
     assert "syncd token set" in errors.Unauthorised().sentence
     assert errors.Throttled(wait_ms=5).wait_ms == 5
+    assert errors.DecideAgain("moved", answer="now").answer == "now"
     assert errors.Rejected("no", code="x", taken_email=True).taken_email
 
 
