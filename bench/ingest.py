@@ -26,7 +26,6 @@ from syncd.app import SystemClock
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.crm.kafka import KafkaAccess, KafkaEvents
-from syncd.engine.facts import Facts, FreshReadings
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
 from syncd.mapping import load_mapping
@@ -82,7 +81,6 @@ async def ingest(bootstrap: str, topic: str, store: SqlStore, group: str) -> Non
     flow = Ingest(
         store,
         clock,
-        Facts(FreshReadings(10_000), 60_000),
         metrics,
         Intents(metrics),
         decoder.decode,

@@ -67,19 +67,22 @@ class SystemClock:
 
 @asynccontextmanager
 async def open_store(settings: Settings, *, migrate: bool = True) -> AsyncIterator[SqlStore]:
-    """The store at this code's schema; raises ``BadConfiguration`` where it can't be used."""
+    """The store at this code's schema; raises a ``UserError`` where it can't be used.
+
+    Without ``migrate`` nothing is made or changed: for commands that only look.
+    """
+    file = settings.sqlite_file
+    if file is not None and not migrate and not file.exists():
+        raise UserError(f"there is no database at {file}: `syncd run` makes it; check SYNCD_DATABASE__URL")
+    if file is not None:
+        make_room(file)
     seal = Seal(ensure_secret_key(settings))
-    if settings.sqlite_file is not None:
-        settings.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
     engine = make_engine(settings.database.url)
     try:
-        try:
-            if migrate:
-                await schema.upgrade(engine)
-            else:
-                await schema.refuse_newer(engine)
-        except (OSError, ConnectionError) as error:
-            raise UserError(f"the database can't be reached: {error}") from None
+        if migrate:
+            await schema.upgrade(engine)
+        else:
+            await schema.require_current(engine)
         yield SqlStore(engine, seal)
     finally:
         await engine.dispose()
@@ -92,6 +95,13 @@ async def open_ion(settings: Settings, store: SqlStore, metrics: Metrics | None 
     client = make_ion(settings, store, SystemClock(), metrics)
     async with client:
         yield client
+
+
+def make_room(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{file.parent} can't be made: {error.strerror}") from None
 
 
 def make_gate(settings: Settings, store: SqlStore, clock: Clock) -> BudgetGate:
@@ -211,7 +221,6 @@ def build(settings: Settings, store: SqlStore, metrics: Metrics, rest: RestSink 
     ingest = Ingest(
         store,
         clock,
-        facts,
         metrics,
         intents,
         decoder.decode,
@@ -298,6 +307,7 @@ class Daemon:
             await self._flush()
             for task in (*endless, *working):
                 task.cancel()
+        await parts.ion.custody.drain()
         log.info("daemon_stopped")
 
     async def problems(self) -> dict[str, str]:
@@ -478,6 +488,7 @@ async def forever(
         try:
             await work()
         except StoreConflict:
+            await clock.sleep(0.1)
             continue
         except Exception:
             log.exception("loop_failed", loop=name, retry_in_seconds=pause)
@@ -485,14 +496,14 @@ async def forever(
         pause = 0.5 if clock.now() - started > 60_000 else min(30.0, pause * 2)
 
 
-async def run_daemon(settings: Settings, ready: Callable[[str], None] | None = None) -> None:
-    """The `run` command: until SIGTERM or SIGINT. ``ready`` is told the address of the probes."""
+async def run_daemon(settings: Settings) -> None:
+    """The `run` command: until SIGTERM or SIGINT."""
     require_for_run(settings)
     load_mapping(settings.mapping_file)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         if settings.sqlite_file is not None:
-            settings.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
+            make_room(settings.sqlite_file)
         await stack.enter_async_context(only_daemon(settings.sqlite_file))
         store = await stack.enter_async_context(open_store(settings))
         rest = await _rest_sink(settings, stack)
@@ -510,8 +521,6 @@ async def run_daemon(settings: Settings, ready: Callable[[str], None] | None = N
         stack.push_async_callback(runner.cleanup)
         address = f"http://{settings.admin.host}:{port}"
         log.info("daemon_started", address=address, database=store.engine.dialect.name)
-        if ready is not None:
-            ready(address)
         await daemon.run()
 
 

@@ -57,7 +57,7 @@ class Converters(BaseModel):
     values: dict[str, str] = {}
     """CRM value to canonical value."""
     default: str | None = None
-    """Stands in where the CRM has nothing."""
+    """Stands in for a blank, and for a field that a new customer never had; never for one left out."""
 
 
 class FieldMapping(BaseModel):
@@ -124,8 +124,6 @@ class CrmMapping:
             found, raw = _at(customer, path)
             if found:
                 values[name] = self._read_one(name, row.convert, raw, country)
-            elif row.convert.default is not None:
-                values[name] = row.convert.default
         return values
 
     def write(self, name: Field, value: Value) -> Value:
@@ -151,7 +149,10 @@ class CrmMapping:
             )
             for name, row in self.rows.items()
         }
-        return Policy(rules, skew_ms, required_by_ion=ION_REQUIRES[dialect])
+        defaults: dict[Field, Value] = {
+            name: row.convert.default for name, row in self.rows.items() if row.convert.default is not None
+        }
+        return Policy(rules, skew_ms, defaults=defaults, required_by_ion=ION_REQUIRES[dialect])
 
     def check_dialect(self, dialect: Dialect) -> None:
         for name, row in self.rows.items():

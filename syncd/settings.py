@@ -259,11 +259,16 @@ def ensure_secret_key(settings: Settings) -> list[str]:
     if settings.sqlite_file is None:
         return [new_key()]
     path = settings.sqlite_file.with_suffix(".key")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(new_key() + "\n", encoding="ascii")
-    return [path.read_text(encoding="ascii").strip()]
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(new_key() + "\n", encoding="ascii")
+        return [path.read_text(encoding="ascii").strip()]
+    except OSError as error:
+        raise BadConfiguration(
+            f"the key file {path} can't be used: {error.strerror}; or give SYNCD_SECRET_KEY"
+        ) from None
 
 
 def new_key() -> str:

@@ -17,11 +17,8 @@ from tests.parts.kafka import CannotStart, Kafka
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
-MISSING: dict[str, str] = {}
-
 
 def _missing(part: str, reason: str) -> None:
-    MISSING[part] = reason
     if os.environ.get("CI") == "true":
         pytest.fail(f"{part} is needed and can't be had: {reason}")
     pytest.skip(f"{part} can't be had: {reason}")
@@ -82,5 +79,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for part, reason in MISSING.items():
-        terminalreporter.write_line(f"NOT RUN for want of {part}: {reason}", red=True, bold=True)
+    """Also under several workers, whose skips reach this process only as reports."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason in sorted({str(report.longrepr[2]) for report in skipped if report.longrepr}):
+        terminalreporter.write_line(f"NOT RUN: {reason}", red=True, bold=True)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from syncd.cli.output import DialectName
+
 
 def run(context: typer.Context) -> None:
     """Run the daemon until SIGTERM; it finishes the calls under way and leaves nothing half done.
@@ -29,9 +31,9 @@ def run(context: typer.Context) -> None:
 
 def demo(
     stay: Annotated[bool, typer.Option("--stay", help="Keep running afterwards, until Ctrl-C.")] = False,
-    dialect: Annotated[str, typer.Option(help="Which ION to simulate: live or seed.")] = "live",
+    dialect: Annotated[DialectName, typer.Option(help="Which ION to simulate.")] = DialectName.LIVE,
 ) -> None:
     """See it work in a minute: a simulated ION and CRM, a broker, and the real daemon between them."""
     from syncd.sim.demo import run_demo
 
-    raise typer.Exit(asyncio.run(run_demo(stay=stay, dialect=dialect)))
+    raise typer.Exit(asyncio.run(run_demo(stay=stay, dialect=dialect.value)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.output import AsJson, Limit, ago, print_json, print_table, shown, when, with_store
+from syncd.cli.output import AsJson, Limit, ago, instant, print_json, print_table, shown, when, with_store
 
 if TYPE_CHECKING:
     from syncd.core.record import Stamp
@@ -33,46 +34,52 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         print_json(asdict(found))
         return
     sweep = found.last_sweep
+    holds = ", ".join(f"{count} {kind}" for kind, count in found.holds.items() if count)
     lines = [
         ("links", ", ".join(f"{count} {state}" for state, count in found.links.items()) or "none yet"),
-        ("to decide", found.pending["decide"]),
-        ("to write to ION", found.pending["call"]),
-        ("commands the CRM has not answered", found.commands_open),
-        ("oldest of these", ago(found.oldest_pending_seconds)),
+        ("towards ION", _lag(sum(found.pending.values()), found.oldest_pending_seconds, "customers")),
+        ("towards the CRM", _lag(found.commands_open, found.oldest_command_seconds, "unanswered commands")),
         ("writes with a lost answer", found.unknown_outcomes),
-        (
-            "waiting for a person",
-            ", ".join(f"{count} {kind}" for kind, count in found.holds.items() if count) or "none",
-        ),
+        ("waiting for people or data", holds or "none"),
         ("ION calls in the last minute", f"{found.budget_used} of {found.budget_rate:.0f}"),
         ("last complete sweep", ago(found.complete_sweep_age_seconds)),
         ("last sweep", f"{sweep.outcome}, {sweep.customers} customers" if sweep else "none yet"),
-        ("refresh token", found.token_problem or f"good for {ago(found.token_expires_seconds)}"),
+        ("refresh token", found.token_problem or _token(found)),
     ]
     print_table(("what", "state"), lines, "")
+
+
+def _lag(count: int, oldest_seconds: float, what: str) -> str:
+    return f"{count} {what}, the oldest for {ago(oldest_seconds)}" if count else "nothing waits"
+
+
+def _token(found: Status) -> str:
+    if found.token_expires_seconds is None:
+        return "none yet"
+    return f"{ago(found.token_age_seconds)} old, good for {ago(found.token_expires_seconds)}"
 
 
 def conflicts(
     context: typer.Context,
     customer: Annotated[str | None, typer.Option(help="Only this CRM id.")] = None,
     limit: Limit = 50,
-    before: Annotated[int | None, typer.Option(help="Older than this instant (ms), for the next page.")] = None,
+    before: Annotated[str | None, typer.Option(help="Older than this time, as the list shows it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Values that lost to the other side: who won, by which rule, and what was put aside."""
 
     async def read(store: SqlStore, _: Settings) -> list[Conflict]:
-        from syncd.core.values import Millis
-
         async with store.begin() as unit:
-            return await unit.list_conflicts(customer, None if before is None else Millis(before), limit)
+            return await unit.list_conflicts(customer, None if before is None else instant(before), limit)
 
     found = with_store(context, read)
     if as_json:
         print_json([conflict_json(conflict) for conflict in found])
         return
     rows = [(when(c.at), c.crm_id, c.field, c.winner, shown(c.winning), shown(c.losing), c.rule) for c in found]
-    print_table(("when", "customer", "field", "won", "kept", "put aside", "rule"), rows, "No conflicts.")
+    print_table(("when", "customer", "field", "winner", "won with", "put aside", "rule"), rows, "No conflicts.")
+    if len(found) == limit:
+        typer.echo(f"More: syncd conflicts --before {when(found[-1].at)}")
 
 
 def conflict_json(conflict: Conflict) -> dict[str, Any]:
@@ -117,6 +124,8 @@ def list_letters(
         return
     rows = [(item.id, when(item.at), _place(item), item.reason, item.detail) for item in found]
     print_table(("id", "when", "where", "reason", "detail"), rows, "No dead letters.")
+    if len(found) == limit:
+        typer.echo(f"More: syncd dead-letters list --before {found[-1].id}")
 
 
 @letters.command("show")
@@ -146,6 +155,7 @@ def show_letter(
         ("detail", found.detail),
         ("key", _text(found.key)),
         ("value", _text(found.value)),
+        ("headers", ", ".join(f"{name}={_text(value)}" for name, value in found.headers)),
     ]
     print_table(("what", "is"), rows, "")
 
@@ -161,6 +171,8 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
         "detail": letter.detail,
         "key": _text(letter.key),
         "value": _text(letter.value),
+        "value_base64": None if letter.value is None else base64.b64encode(letter.value).decode(),
+        "headers": {name: _text(value) for name, value in letter.headers},
     }
 
 

@@ -7,14 +7,22 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from syncd.core.values import Millis
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
+
+
+class DialectName(StrEnum):
+    LIVE = "live"
+    SEED = "seed"
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
@@ -33,14 +41,19 @@ def settings_of(context: typer.Context) -> Settings:
 Result = TypeVar("Result")
 
 
-def with_store(context: typer.Context, work: Callable[[SqlStore, Settings], Coroutine[Any, Any, Result]]) -> Result:
-    """Run something on the store."""
+def with_store(
+    context: typer.Context,
+    work: Callable[[SqlStore, Settings], Coroutine[Any, Any, Result]],
+    *,
+    migrate: bool = False,
+) -> Result:
+    """Run something on the store; looking makes and migrates nothing."""
     settings = settings_of(context)
 
     async def opened() -> Result:
         from syncd.app import open_store
 
-        async with open_store(settings) as store:
+        async with open_store(settings, migrate=migrate) as store:
             return await work(store, settings)
 
     return asyncio.run(opened())
@@ -75,6 +88,18 @@ def when(at: int | None) -> str:
     if at is None:
         return ""
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def instant(text: str) -> Millis:
+    """What ``when`` printed, back as an instant."""
+    from syncd.core.errors import UserError
+    from syncd.core.values import Millis
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{text!r} is no time: give it as 2026-05-04T09:30:00.000Z") from None
+    return Millis(round(moment.timestamp() * 1000))
 
 
 def ago(seconds: float | None) -> str:

@@ -21,7 +21,7 @@ db = typer.Typer(help="The database's schema.", no_args_is_help=True)
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Try database, Kafka, topics, ION and CRM in turn, and say what to do about each that fails.
 
-    Takes one or two calls of the ION budget, and may renew the token; it writes nothing to ION.
+    Lists ION's customers once within the shared budget, and may renew the token; writes nothing to ION.
     """
     settings = settings_of(context)
     results = asyncio.run(_check(settings))
@@ -34,22 +34,24 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 async def _check(settings: Settings) -> list[tuple[str, bool, str]]:
+    results = await _check_database_and_ion(settings)
+    results[1:1] = await _check_kafka(settings)
+    if settings.crm.sink == "http":
+        return [*results, await _check_crm(settings)]
+    return [*results, ("CRM", True, "spoken to over Kafka: nothing of its own to try")]
+
+
+async def _check_database_and_ion(settings: Settings) -> list[tuple[str, bool, str]]:
+    """ION's budget and tokens live in the database: without it no call is made."""
     from syncd.app import open_store
     from syncd.core.errors import SyncdError
 
-    results: list[tuple[str, bool, str]] = []
     try:
         async with open_store(settings) as store:
-            results.append(("database", True, f"{store.engine.dialect.name}, schema up to date"))
-            results += await _check_kafka(settings)
-            results.append(await _check_ion(settings, store))
+            found = ("database", True, f"{store.engine.dialect.name}, schema up to date")
+            return [found, await _check_ion(settings, store)]
     except SyncdError as error:
-        results.append(("database", False, error.sentence))
-    except Exception as error:
-        results.append(("database", False, f"can't be used: {type(error).__name__}: {error}"))
-    if settings.crm.sink == "http":
-        results.append(await _check_crm(settings))
-    return results
+        return [("database", False, error.sentence), ("ION", False, "not tried: its budget lives in the database")]
 
 
 async def _check_kafka(settings: Settings) -> list[tuple[str, bool, str]]:
@@ -65,16 +67,18 @@ async def _check_kafka(settings: Settings) -> list[tuple[str, bool, str]]:
         where = settings.kafka.bootstrap_servers
         return [("Kafka", False, f"no broker answers at {where} ({type(error).__name__}): check address and access")]
     reached = ("Kafka", True, f"reached at {settings.kafka.bootstrap_servers}")
+    if missing and settings.kafka.create_topics:
+        return [reached, ("topics", True, f"the daemon will create {', '.join(missing)}")]
     if missing:
         advice = f"missing: {', '.join(missing)}; create them, or set SYNCD_KAFKA__CREATE_TOPICS=true"
-        return [reached, ("topics", settings.kafka.create_topics, advice)]
+        return [reached, ("topics", False, advice)]
     return [reached, ("topics", True, "all there")]
 
 
 async def _check_ion(settings: Settings, store: SqlStore) -> tuple[str, bool, str]:
     from syncd.app import open_ion
     from syncd.core.budget import Lane
-    from syncd.core.errors import SyncdError, Throttled
+    from syncd.core.errors import Rejected, SyncdError, Throttled
 
     try:
         async with open_ion(settings, store) as ion:
@@ -84,6 +88,8 @@ async def _check_ion(settings: Settings, store: SqlStore) -> tuple[str, bool, st
             return ("ION", True, f"Connected to TD SYNNEX ION: {count} customers visible")
     except Throttled as error:
         return ("ION", False, f"{error.sentence}: wait a minute, and give syncd a credential of its own")
+    except Rejected as error:
+        return ("ION", False, f"{error.sentence}: check SYNCD_ION__URL and SYNCD_ION__ACCOUNT_ID")
     except SyncdError as error:
         return ("ION", False, error.sentence)
 
@@ -165,7 +171,7 @@ def token_set(
 
         await make_ion(settings, store, SystemClock(), None).custody.put(refresh)
 
-    with_store(context, put)
+    with_store(context, put, migrate=True)
     typer.echo("Stored. The daemon uses it at its next call.")
 
 
@@ -178,7 +184,7 @@ def db_upgrade(context: typer.Context) -> None:
 
         return await schema.current(store.engine)
 
-    typer.echo(f"The database is at schema {with_store(context, read)}.")
+    typer.echo(f"The database is at schema {with_store(context, read, migrate=True)}.")
 
 
 @db.command("current")

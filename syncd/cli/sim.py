@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+from syncd.cli.output import DialectName
 
 app = typer.Typer(help="A simulated ION and a simulated CRM, as servers.", no_args_is_help=True)
 
 Port = Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free one.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same customers and same accidents.")]
 Customers = Annotated[int, typer.Option(help="How many customers there are at the start.")]
-
-
-class DialectName(StrEnum):
-    LIVE = "live"
-    SEED = "seed"
 
 
 @app.command("ion")

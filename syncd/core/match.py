@@ -28,11 +28,15 @@ from syncd.core.values import Field, Side, Value
 _SPACES = re.compile(r"\s+")
 
 
+MAX_KEY = 400
+"""Characters of a key; what is alike that far is alike. An index takes no longer ones."""
+
+
 def match_key(value: Value) -> str | None:
     """What exact matching compares: no case, no accents' encoding, no stray spaces."""
     if not isinstance(value, str):
         return None
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", value)).strip().casefold() or None
+    return _SPACES.sub(" ", unicodedata.normalize("NFKC", value)).strip().casefold()[:MAX_KEY] or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,12 @@ class Policy:
     creates_in_ion: bool = True
     creates_in_crm: bool = True
     reviews_crm_deletions: bool = False
+    defaults: Mapping[Field, Value] = field(default_factory=dict)
     required_by_ion: tuple[Field, ...] = field(default=ION_REQUIRES[Dialect.LIVE])
+
+    def sent_value(self, value: Value, name: Field) -> Value:
+        """What a create sends: the CRM's value, or where it has none the mapping's default."""
+        return self.defaults.get(name) if value is None else value
 
     def writes_to_ion(self) -> tuple[Field, ...]:
         return tuple(name for name, rule in self.rules.items() if rule.may_write_to(Side.ION))

@@ -192,6 +192,13 @@ def observe(record: Record, observations: Iterable[Observation]) -> Record:
     return record if registers == record.registers else replace(record, registers=registers)
 
 
+def is_stale(record: Record, reading: Reading) -> bool:
+    """Asked for before our last write ended, or answered with an older state than one we have seen."""
+    if reading.asked < record.written_until:
+        return True
+    return reading.modified is not None and record.modified is not None and reading.modified < record.modified
+
+
 def observe_reading(record: Record, reading: Reading, listed_at: Millis = BEGINNING) -> Record:
     """Fold one ION reading into the record; the same record comes back if it tells nothing new.
 
@@ -199,10 +206,8 @@ def observe_reading(record: Record, reading: Reading, listed_at: Millis = BEGINN
     with the values of the record, though nothing was stored then (a sweep that finds nothing new
     writes nothing).
     """
-    if reading.asked < record.written_until:
+    if is_stale(record, reading):
         return record
-    if reading.modified is not None and record.modified is not None and reading.modified < record.modified:
-        return record  # a stale answer, older than one we already have
     registers = dict(record.registers)
     for field, value in reading.values.items():
         register = registers.get(field, ())

@@ -15,6 +15,8 @@ from syncd.mapping import CrmMapping
 
 CONTENT_TYPE = (("content-type", b"application/cloudevents+json"),)
 SOURCE = "syncd"
+MAX_CARRIED = 300_000
+"""Bytes of an event that a dead letter carries; as text and base64 they stay below Kafka's limit."""
 
 
 def rfc3339(at: Millis) -> str:
@@ -52,7 +54,11 @@ def spelled(values: Values, mapping: CrmMapping) -> dict[str, object]:
 
 
 def dead_letter_message(topic: str, letter: DeadLetter) -> Message:
-    """The record as it came, base64 where it isn't text, with the reason and its coordinates."""
+    """The record as it came, base64 where it isn't text, with the reason and its coordinates.
+
+    A value too large to be taken along stays in the store; the coordinates lead to it.
+    """
+    value = letter.value if len(letter.value or b"") <= MAX_CARRIED else None
     event = {
         "reason": letter.reason,
         "detail": letter.detail,
@@ -61,8 +67,8 @@ def dead_letter_message(topic: str, letter: DeadLetter) -> Message:
         "offset": letter.offset,
         "time": rfc3339(letter.at),
         "key": _text(letter.key),
-        "value": _text(letter.value),
-        "value_base64": None if letter.value is None else base64.b64encode(letter.value).decode(),
+        "value": _text(value),
+        "value_base64": None if value is None else base64.b64encode(value).decode(),
         "headers": [[name, base64.b64encode(value or b"").decode()] for name, value in letter.headers],
     }
     headers = (("syncd-reason", letter.reason.encode()),)

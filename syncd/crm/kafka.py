@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, for_code
 
 from syncd.core.errors import StoreConflict, Transient
 from syncd.core.values import Millis
@@ -101,10 +101,11 @@ class KafkaEvents:
             )
             try:
                 await consumer.start()
-                consumer.subscribe([self.topic], listener=_Seek(consumer, self._store))
+                seek = _Seek(consumer, self._store)
+                consumer.subscribe([self.topic], listener=seek)
                 self.problem = None
                 pause = 0.5
-                await self._read(consumer)
+                await self._read(consumer, seek)
             except KafkaError as error:
                 self.problem = f"Kafka is away: {type(error).__name__}"
                 log.warning("kafka_away", error=str(error), retry_in_seconds=pause)
@@ -113,10 +114,12 @@ class KafkaEvents:
             await self._clock.sleep(pause)
             pause = min(30.0, pause * 2)
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+    async def _read(self, consumer: AIOKafkaConsumer, seek: _Seek) -> None:
         while True:
+            if seek.failure is not None:
+                raise KafkaError(f"where to read on could not be found out: {seek.failure}")
             fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
-            if fetched:
+            if fetched and seek.failure is None:
                 await self._store_batch(consumer, fetched)
             else:
                 self._on_progress(await self._lags(consumer))
@@ -158,29 +161,42 @@ class KafkaEvents:
 
 
 class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
-    """On assignment, go to where the database says we are."""
+    """On assignment, go to where the database says we are: at the start, where it says nothing.
+
+    Kafka's own committed offsets never decide: a new database beside an old group would skip the
+    history. aiokafka swallows what is raised here, so the reading loop asks for ``failure``.
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer, store: Store) -> None:
         self._consumer = consumer
         self._store = store
+        self.failure: Exception | None = None
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Nothing is held back for a partition: what was fetched is stored or fetched again."""
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        try:
+            await self._seek(list(assigned))
+        except Exception as error:
+            self.failure = error
+
+    async def _seek(self, assigned: list[TopicPartition]) -> None:
         if not assigned:
             return
-        ends = await self._consumer.end_offsets(list(assigned))
+        ends = await self._consumer.end_offsets(assigned)
+        starts = await self._consumer.beginning_offsets(assigned)
         async with self._store.begin() as unit:
             for topic in {tp.topic for tp in assigned}:
                 stored = await unit.offsets(topic)
-                mine = {tp.partition: tp for tp in assigned if tp.topic == topic and tp.partition in stored}
-                ahead = {number: 0 for number, tp in mine.items() if stored[number] > ends[tp]}
+                mine = [tp for tp in assigned if tp.topic == topic]
+                ahead = {tp.partition: 0 for tp in mine if stored.get(tp.partition, 0) > ends[tp]}
                 if ahead:
                     log.error("topic_was_recreated", topic=topic, partitions=sorted(ahead))
                     await unit.save_offsets(topic, ahead)
-                for number, tp in mine.items():
-                    self._consumer.seek(tp, ahead.get(number, stored[number]))
+                for tp in mine:
+                    known = ahead.get(tp.partition, stored.get(tp.partition, 0))
+                    self._consumer.seek(tp, max(known, starts[tp]))
 
 
 class KafkaPosts:
@@ -194,9 +210,12 @@ class KafkaPosts:
     async def send(self, messages: Sequence[Message]) -> None:
         try:
             producer = await self._started()
-            waiting = [
-                await producer.send(m.topic, key=m.key, value=m.value, headers=list(m.headers)) for m in messages
-            ]
+            waiting = []
+            for m in messages:
+                try:
+                    waiting.append(await producer.send(m.topic, key=m.key, value=m.value, headers=list(m.headers)))
+                except MessageSizeTooLargeError:  # it would never be taken, and holds up all behind it
+                    log.error("message_too_large", topic=m.topic, bytes=len(m.value or b""))
             await asyncio.gather(*waiting)
         except KafkaError as error:
             raise Transient(f"Kafka takes no messages: {type(error).__name__}") from None

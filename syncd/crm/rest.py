@@ -16,7 +16,7 @@ from yarl import URL
 from syncd.core.errors import DecideAgain, Rejected, SideUnavailable, Transient
 from syncd.core.intent import Kind
 from syncd.core.record import PRESENCE, PRESENT
-from syncd.core.values import Value, Values, value_to_json
+from syncd.core.values import Millis, Value, Values, value_to_json
 from syncd.engine.ports import Clock, Command, CrmAnswer
 from syncd.mapping import CrmMapping, WrongValue
 
@@ -42,6 +42,7 @@ class RestSink:
 
     async def deliver(self, command: Command) -> CrmAnswer | None:
         intent = command.intent
+        asked = self._clock.now()  # an edit made while the answer travels must still count as newer
         body = self._body(intent.set)
         if intent.kind is Kind.CREATE:
             body = {**body, "ion_id": intent.ion_id}
@@ -52,8 +53,8 @@ class RestSink:
                 data = await self._send("PATCH", target, intent.id, "application/merge-patch+json", body)
             except DecideAgain as error:
                 data = await self._send("GET", target, "", "application/json", None)
-                raise DecideAgain(error.sentence, answer=self._answer(intent.crm_id, data)) from None
-        return self._answer(intent.crm_id, data)
+                raise DecideAgain(error.sentence, answer=self._answer(intent.crm_id, data, asked)) from None
+        return self._answer(intent.crm_id, data, asked)
 
     async def probe(self) -> int:
         """How many customers the CRM lists on its first page; raises a ``SideError`` otherwise."""
@@ -72,7 +73,7 @@ class RestSink:
             node[last] = value_to_json(self._mapping.write(name, value))
         return body
 
-    def _answer(self, crm_id: str | None, data: object) -> CrmAnswer | None:
+    def _answer(self, crm_id: str | None, data: object, asked: Millis) -> CrmAnswer | None:
         if not isinstance(data, Mapping):
             return None
         known = crm_id or (str(data["id"]) if data.get("id") is not None else None)
@@ -84,7 +85,7 @@ class RestSink:
         except WrongValue as wrong:
             raise Transient(f"the CRM's answer can't be read: {wrong}") from None
         values: dict[str, Value] = {PRESENCE: PRESENT, **read}
-        return CrmAnswer(known, values, self._clock.now())
+        return CrmAnswer(known, values, asked)
 
     async def _send(
         self, method: str, url: URL, command_id: str, content_type: str, body: Mapping[str, Any] | None

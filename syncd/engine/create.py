@@ -12,6 +12,7 @@ from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled
 from syncd.core.intent import Intent, IntentState, Kind, intent_id
 from syncd.core.link import How
 from syncd.core.match import DEFINITE, Candidate, Tier, Verdict, keys_of, match_key, tier_of
+from syncd.core.policy import Policy
 from syncd.core.receipt import receive
 from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
 from syncd.core.values import Field, Millis, Side, Value, subject_of
@@ -83,7 +84,7 @@ class Creator:
             if judged.verdict is not Verdict.NEW or missing or not self._facts.has_fresh_listing(now):
                 await unit.finish(claim, Again(now))
                 return None
-            values = sendable(pair.crm, policy.writes_to_ion())
+            values = sendable(pair.crm, policy)
             tries = await self._tries(unit, pair.crm, values, now)
             if tries >= MAX_TRIES:
                 await unit.finish(claim)
@@ -103,6 +104,7 @@ class Creator:
         return earlier.attempts
 
     async def _observe(self, unit: Unit, readings: list[Reading]) -> None:
+        readings = list({reading.ion_id: reading for reading in readings}.values())
         known = await unit.records(Side.ION, [reading.ion_id for reading in readings])
         fresh = [
             observe_reading(known.get(r.ion_id) or new_record(Side.ION, r.ion_id), r, self._facts.listed_from)
@@ -151,6 +153,10 @@ class Creator:
                 await unit.finish(claim, again)
             elif isinstance(error, Rejected):
                 await self._intents.set_aside(unit, intent, error.sentence, now)
+                if error.taken_email:  # a match to look at, never a retry
+                    reason = f"its e-mail address belongs to another customer in ION: {error.sentence}"
+                    fields = (Field.EMAIL.value,)
+                    await unit.hold(Hold(claim.subject, HoldKind.REVIEW, reason, now, fields))
                 await unit.finish(claim)
             else:  # refused before it was looked at: certainly not applied
                 await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
@@ -198,6 +204,7 @@ def _appeared_after(record: Record, at: Millis) -> bool:
     return all(sighting.first + 999 >= at for register in record.registers.values() for sighting in register)
 
 
-def sendable(crm: Record, writable: tuple[Field, ...]) -> dict[Field, Value]:
-    """What a create sends: every field that ION takes and the CRM has."""
-    return {name: value for name in writable if (value := crm.value(name)) is not None}
+def sendable(crm: Record, policy: Policy) -> dict[Field, Value]:
+    """What a create sends: every field that ION takes and the CRM has, or the mapping has a default for."""
+    found = {name: policy.sent_value(crm.value(name), name) for name in policy.writes_to_ion()}
+    return {name: value for name, value in found.items() if value is not None}

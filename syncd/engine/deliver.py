@@ -53,25 +53,30 @@ class Deliver:
         return len(waiting)
 
     async def _deliver(self, intent: Intent) -> None:
-        now = self._clock.now()
+        answer: object = None
         try:
             answer = await self._sink.deliver(Command(intent, intent.at))
-        except Rejected as error:
-            async with self._store.begin() as unit:
+        except SideError as error:
+            await self._take_failure(intent, error)
+            answer = error.answer if isinstance(error, DecideAgain) else None
+        if isinstance(answer, CrmAnswer):
+            await self._take_answer(intent, answer)
+
+    async def _take_failure(self, sent: Intent, error: SideError) -> None:
+        """The CRM said no, or nothing. An event may have answered the command meanwhile: then it stands."""
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            intent = (await unit.intents([sent.id])).get(sent.id)
+            if intent is None or intent.state is not IntentState.SENT:
+                return
+            if isinstance(error, Rejected):
                 await self._intents.set_aside(unit, intent, error.sentence, now)
-        except DecideAgain as error:
-            async with self._store.begin() as unit:
+            elif isinstance(error, DecideAgain):
                 await unit.save_intent(intent.moved_to(IntentState.DROPPED, now, error.sentence))
                 await unit.enqueue([intent.subject], now)
-            if isinstance(error.answer, CrmAnswer):
-                await self._take_answer(intent, error.answer)
-        except SideError:
-            wait_ms = self._facts.back_off_ms(intent.attempts)
-            async with self._store.begin() as unit:
+            else:
+                wait_ms = self._facts.back_off_ms(intent.attempts)
                 await unit.save_intent(intent, deliver_at=Millis(now + wait_ms))
-        else:
-            if answer is not None:
-                await self._take_answer(intent, answer)
 
     async def _take_answer(self, intent: Intent, answer: CrmAnswer) -> None:
         """The CRM answered at once: what it says it holds is an observation like any other."""
@@ -79,7 +84,7 @@ class Deliver:
         values = dict(answer.values)
         if intent.kind is Kind.CREATE and intent.ion_id is not None:
             values[ION_NOTE] = intent.ion_id
-        seen = Observation(Side.CRM, answer.crm_id, values, Position(None, answer.answered, 0), is_edit=False)
+        seen = Observation(Side.CRM, answer.crm_id, values, Position(None, answer.asked, 0), is_edit=False)
         async with self._store.begin() as unit:
             known = (await unit.records(Side.CRM, [answer.crm_id])).get(answer.crm_id)
             record = observe(known or new_record(Side.CRM, answer.crm_id), [seen])

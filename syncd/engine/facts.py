@@ -49,6 +49,8 @@ class Facts:
     """When the events topic was last seen read to its end."""
     listed_from: Millis = Millis(0)
     """Start of the last complete sweep."""
+    listing_ms: int = 0
+    """How long that sweep took; where the budget is short, longer than the poll interval."""
 
     def known_policy(self) -> Policy:
         if self.policy is None:
@@ -56,8 +58,9 @@ class Facts:
         return self.policy
 
     def has_fresh_listing(self, now: Millis) -> bool:
-        """A complete listing no older than two poll intervals (S7)."""
-        return self.listed_from > 0 and now - self.listed_from <= 2 * self.poll_ms
+        """A complete listing no older than two poll intervals, as the budget stretches them (S7)."""
+        interval_ms = max(self.poll_ms, int(self.listing_ms * 1.25))
+        return self.listed_from > 0 and now - self.listed_from <= 2 * interval_ms
 
     def back_off_ms(self, attempts: int) -> int:
         """1 s, doubling, to 5 min, with jitter (S14)."""

@@ -15,7 +15,6 @@ from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind, Message
-from syncd.engine.facts import Facts
 from syncd.engine.intents import Intents
 from syncd.engine.ports import Clock, Counters, Store, Unit
 
@@ -38,6 +37,8 @@ class Told(NamedTuple):
     form: str
     observation: Observation
     answers: str | None = None
+    is_clamped: bool = False
+    """Its time lay in the future and was taken as the time of receipt (S4)."""
 
 
 class Refusal(NamedTuple):
@@ -82,7 +83,6 @@ class Ingest:
         self,
         store: Store,
         clock: Clock,
-        facts: Facts,
         counters: Counters,
         intents: Intents,
         decode: Decode,
@@ -90,7 +90,6 @@ class Ingest:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._facts = facts
         self._counters = counters
         self._intents = intents
         self._decode = decode
@@ -122,11 +121,11 @@ class Ingest:
             batch.offsets[event.partition] = event.offset + 1
             told = self._decode(event, now)
             match told:
-                case Told(form, observation, answers):
+                case Told(form, observation, answers, is_clamped):
                     batch.observations.setdefault(observation.customer_id, []).append(observation)
                     if answers is not None:
-                        batch.answers[answers] = observation
-                    batch.count(form, "stored")
+                        batch.answers.setdefault(answers, observation)  # later rows may still name it
+                    batch.count(form, "clamped" if is_clamped else "stored")
                 case Refusal(form):
                     batch.refusals.append(told)
                     batch.count(form, "stored")
@@ -153,7 +152,7 @@ class Ingest:
 
     async def _take_answers(self, unit: Unit, batch: _Batch, intents: Mapping[str, Intent]) -> None:
         for intent in intents.values():
-            if intent.state.is_open and intent.kind is Kind.UPDATE:
+            if intent.state.is_open and intent.kind is Kind.UPDATE and intent.answered is None:
                 await unit.save_intent(replace(intent, answered=field_values(batch.answers[intent.id])))
 
     async def _take_refusals(self, unit: Unit, refusals: Sequence[Refusal], now: Millis) -> set[Subject]:

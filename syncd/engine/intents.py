@@ -62,10 +62,14 @@ class Intents:
             await unit.hold(Hold(intent.subject, HoldKind.QUARANTINE, reason, now, fields))
             return None
         await self.open(unit, intent, decision.outcomes, now)
-        tries = earlier.attempts if earlier is not None else 0
-        wait_ms = min(300_000, 1_000 * 2**tries) if tries else 0  # the CRM sent this very change back before
-        await unit.save_intent(replace(intent, attempts=tries), deliver_at=Millis(now + wait_ms))
+        await self._send_off(unit, intent, earlier, now)
         return None
+
+    async def _send_off(self, unit: Unit, intent: Intent, earlier: Intent | None, now: Millis) -> None:
+        """Due at once; later, where the CRM sent this very command back before."""
+        tries = earlier.attempts if earlier is not None else 0
+        wait_ms = min(300_000, 1_000 * 2 ** min(tries, 9)) if tries else 0
+        await unit.save_intent(replace(intent, attempts=tries), deliver_at=Millis(now + wait_ms))
 
     async def confirm_commands(
         self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis
@@ -143,7 +147,7 @@ class Intents:
             await unit.hold(Hold(subject, HoldKind.QUARANTINE, reason, now))
             return
         await self.open(unit, intent, (), now)
-        await unit.save_intent(intent, deliver_at=now)
+        await self._send_off(unit, intent, earlier, now)
 
     async def create_in_ion(self, unit: Unit, crm_id: str, values: Values, attempts: int, now: Millis) -> Intent:
         """The intent of a create in ION, already marked as sent: the call follows at once."""

@@ -27,7 +27,7 @@ class Pairing:
         self._intents = intents
         self._book = book
 
-    async def pair_up(self, unit: Unit, pair: Pair, policy: Policy, now: Millis) -> Again | None:
+    async def pair_up(self, unit: Unit, pair: Pair, policy: Policy, now: Millis, attempts: int) -> Again | None:
         customer = pair.customer
         if customer is None or customer.is_deleted:
             await unit.release(pair.subject)
@@ -49,7 +49,7 @@ class Pairing:
             await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now))
             return None
         if customer.side is Side.CRM:
-            return await self._new_in_crm(unit, customer, policy, now)
+            return await self._new_in_crm(unit, customer, policy, now, attempts)
         return await self._new_in_ion(unit, pair, customer, policy, now)
 
     async def judge(self, unit: Unit, customer: Record) -> Match:
@@ -91,7 +91,7 @@ class Pairing:
 
     def missing_fields(self, customer: Record, policy: Policy) -> tuple[Field, ...]:
         """What ION requires and this CRM customer lacks."""
-        missing = [name for name in policy.required_by_ion if customer.value(name) is None]
+        missing = [name for name in policy.required_by_ion if policy.sent_value(customer.value(name), name) is None]
         return tuple(missing)
 
     def _is_oriented(self) -> bool:
@@ -121,7 +121,9 @@ class Pairing:
                 return True
         return False
 
-    async def _new_in_crm(self, unit: Unit, customer: Record, policy: Policy, now: Millis) -> Again | None:
+    async def _new_in_crm(
+        self, unit: Unit, customer: Record, policy: Policy, now: Millis, attempts: int
+    ) -> Again | None:
         subject = subject_of(Side.CRM, customer.customer_id)
         if not policy.creates_in_ion:
             reason = "it has no counterpart in ION, and creating there is switched off"
@@ -136,7 +138,7 @@ class Pairing:
         await unit.release(subject)
         if not self._facts.has_fresh_listing(now):
             return Again(Millis(now + self._facts.poll_ms // 2))
-        return Again(now, Stage.CALL)
+        return Again(now, Stage.CALL, attempts)
 
     async def _new_in_ion(
         self, unit: Unit, pair: Pair, customer: Record, policy: Policy, now: Millis

@@ -14,7 +14,7 @@ from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled, Tr
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link, LinkState
 from syncd.core.receipt import agree_on, arrived, receive
-from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
+from syncd.core.record import Reading, Record, is_stale, new_record, observe_reading, observe_write
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values
 from syncd.core.work import Again, Claim, Stage
 from syncd.engine.create import Creator
@@ -122,6 +122,9 @@ class Pusher:
                 return None
             link = pair.link
             before = pair.ion or new_record(Side.ION, reading.ion_id)
+            if is_stale(before, reading):
+                self._facts.fresh.forget(reading.ion_id)
+                raise Transient("ION answered with an older state than it showed before")
             ion = observe_reading(before, reading, self._facts.listed_from)
             link, _ = await self._intents.confirm_commands(unit, pair, link, policy, now)
             if pair.unresolved is not None:

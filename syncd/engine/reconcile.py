@@ -60,12 +60,14 @@ class Reconciler:
             elif pair.unresolved is not None:  # an answer was lost: look at ION before anything else
                 again = Again(now, Stage.CALL, claim.attempts)
             elif pair.link is None:
-                again = await self._pairing.pair_up(unit, pair, policy, now)
+                again = await self._pairing.pair_up(unit, pair, policy, now, claim.attempts)
             else:
-                again = await self._settle(unit, pair, pair.link, policy, now)
+                again = await self._settle(unit, pair, pair.link, policy, now, claim.attempts)
             await unit.finish(claim, again)
 
-    async def _settle(self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis) -> Again | None:
+    async def _settle(
+        self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis, attempts: int
+    ) -> Again | None:
         if pair.crm is None or pair.ion is None:
             return None  # a link from the links topic, ahead of its records: their arrival wakes us
         if pair.crm.is_deleted or link.state is not LinkState.LINKED:
@@ -80,7 +82,7 @@ class Reconciler:
         patience = await self._intents.command_crm(unit, link, decision, waiting, now)
         if decision.to_ion:
             # Picked up by ``workers.Workers.push``, carried out by ``push.Pusher``.
-            return Again(Millis(max(now, link.written_at + WRITE_SPACING_MS)), Stage.CALL)
+            return Again(Millis(max(now, link.written_at + WRITE_SPACING_MS)), Stage.CALL, attempts)
         return patience
 
     async def _stand_still(self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis) -> Again | None:

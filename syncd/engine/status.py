@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from syncd.core.budget import Ledger
 from syncd.core.intent import IntentState
 from syncd.core.listing import SweepOutcome
-from syncd.core.values import Millis
+from syncd.core.values import Millis, Side
 from syncd.core.work import HoldKind, Stage, Sweep
 from syncd.engine.ports import Store
 
@@ -31,6 +31,7 @@ class Status:
     budget_closed_seconds: float
     last_sweep: Sweep | None
     complete_sweep_age_seconds: float | None
+    token_age_seconds: float | None
     token_expires_seconds: float | None
     token_problem: str | None
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
@@ -47,7 +48,9 @@ async def survey(store: Store, now: Millis, events_topic: str) -> Status:
         tokens = await unit.tokens()
         offsets = await unit.offsets(events_topic)
     complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
-    waiting = [intents[state] for state in (IntentState.PREPARED, IntentState.SENT) if state in intents]
+    waiting = [
+        found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
+    ]
     oldest = min((since for _, since in pending.values()), default=now)
     return Status(
         at=now,
@@ -56,7 +59,7 @@ async def survey(store: Store, now: Millis, events_topic: str) -> Status:
         oldest_pending_seconds=max(0, now - oldest) / 1000,
         commands_open=sum(count for count, _ in waiting),
         oldest_command_seconds=max(0, now - min((at for _, at in waiting), default=now)) / 1000,
-        unknown_outcomes=intents.get(IntentState.UNKNOWN, (0, now))[0],
+        unknown_outcomes=sum(count for (_, state), (count, _) in intents.items() if state is IntentState.UNKNOWN),
         holds={kind.value: holds.get(kind, 0) for kind in HoldKind},
         budget_limit=ledger.limit if ledger else 0,
         budget_rate=ledger.rate if ledger else 0.0,
@@ -64,6 +67,7 @@ async def survey(store: Store, now: Millis, events_topic: str) -> Status:
         budget_closed_seconds=max(0, ledger.closed_until - now) / 1000 if ledger else 0.0,
         last_sweep=sweeps[0] if sweeps else None,
         complete_sweep_age_seconds=(now - max(complete)) / 1000 if complete else None,
+        token_age_seconds=(now - tokens.obtained) / 1000 if tokens else None,
         token_expires_seconds=(tokens.refresh_expires - now) / 1000 if tokens else None,
         token_problem=tokens.refused if tokens else None,
         offsets={events_topic: offsets},

@@ -53,6 +53,8 @@ class Sweeper:
                 listed.update(reading.ion_id for reading in page.readings)
                 is_repeated |= page.is_repeated or _is_repeat(page, prints)
                 changed += await self._observe(page.readings)
+                if is_repeated:
+                    break  # it proves nothing any more, and may never end
         except SideError as error:
             failure = error
         listing = Listing(len(listed), failure is None, is_repeated, announced)
@@ -64,6 +66,7 @@ class Sweeper:
     async def _observe(self, readings: Sequence[Reading]) -> int:
         """Fold one page in; how many records changed."""
         now = self._clock.now()
+        readings = list({reading.ion_id: reading for reading in readings}.values())
         for reading in readings:
             self._facts.fresh.remember(reading)
         async with self._store.begin() as unit:
@@ -76,6 +79,8 @@ class Sweeper:
                 )
                 if after is not before:
                     changed.append(after)
+                elif before.written_until > self._facts.listed_from and reading.asked >= before.written_until:
+                    self._counters.echo(Side.ION)  # the first sweep since our write shows what we wrote
             await unit.save_records(changed)
             links = await unit.links(Side.ION, [record.customer_id for record in changed])
             await unit.enqueue([_subject(record, links) for record in changed], now)
@@ -93,6 +98,7 @@ class Sweeper:
             await unit.save_sweep(sweep)
         if outcome is SweepOutcome.COMPLETE:
             self._facts.listed_from = started
+            self._facts.listing_ms = ended - started
         self._counters.sweep(outcome.value, (ended - started) / 1000)
         return sweep
 

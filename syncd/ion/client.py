@@ -248,10 +248,10 @@ class IonClient:
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
         """One call with a good token; after a 401 once more with a new one."""
-        token = await self.custody.bearer()
+        token = await self.custody.bearer(slots)
         answer = await self._call(operation, method, url, slots, token, query, body)
         if answer.status == 401:
-            token = await self.custody.renew(token)
+            token = await self.custody.renew(token, slots)
             answer = await self._call(operation, method, url, slots, token, query, body)
         if answer.status == 429:
             error = error_of(answer, writes=False, what=operation)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import structlog
@@ -62,6 +63,7 @@ class Custody:
         self._configured = configured
         self._owner = owner
         self._refreshing = asyncio.Lock()
+        self._under_way: set[asyncio.Future[Tokens]] = set()
 
     async def bearer(self, slots: Slots | None = None) -> str:
         """An access token that is good now; raises ``Unauthorised`` when there is none to be had."""
@@ -79,9 +81,7 @@ class Custody:
         if tokens.access == refused:
             tokens = await self.refresh(tokens, slots)
         if tokens.access == refused:  # nothing better is to be had: don't spend another call on it
-            tokens = replace(tokens, access=None)
-            async with self._store.begin() as unit:
-                await unit.save_tokens(tokens)
+            tokens = await self._replace(tokens, replace(tokens, access=None))
         if tokens.access is None:
             raise Unauthorised(f"ION refuses the access token: {tokens.refused or PASTE}")
         return tokens.access
@@ -113,8 +113,27 @@ class Custody:
             await unit.save_tokens(self._new(refresh, None, seeded_by))
 
     async def refresh(self, seen: Tokens, slots: Slots | None = None) -> Tokens:
-        """Trade the refresh token for a new pair, unless somebody has since ``seen`` was read."""
-        async with self._refreshing:
+        """Trade the refresh token for a new pair, unless somebody has since ``seen`` was read.
+
+        A caller that holds slots lends one: if all are held by calls that wait for the token, none
+        other would come free.
+        Once begun it is carried to its end, whoever stops waiting for it: an answer that is dropped
+        is a connection lost.
+        """
+        task = asyncio.ensure_future(self._refresh(seen, slots))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for refreshes under way; the caller has stopped asking for new ones."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _refresh(self, seen: Tokens, lent: Slots | None) -> Tokens:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._refreshing)
+            # The slot first, for it may take a while; the lease covers the call alone.
+            slots = lent if lent is not None else await stack.enter_async_context(self._gate.slots(Lane.OPERATOR))
             while True:
                 async with self._store.begin() as unit:
                     now = self._clock.now()
@@ -128,30 +147,28 @@ class Custody:
                         break
                 await self._clock.sleep(0.5)  # another replica refreshes: take what it gets
             try:
-                return await self._trade(tokens, slots)
+                async with slots.call():
+                    return await self._trade(tokens)
             finally:
                 async with self._store.begin() as unit:
                     await unit.unlease(LEASE_NAME, self._owner)
 
-    async def _trade(self, tokens: Tokens, slots: Slots | None) -> Tokens:
+    async def _trade(self, tokens: Tokens) -> Tokens:
+        """The call, and what it brought made durable before anything else can go wrong."""
         form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh or ""}
         if self._configured.client_id:
             form["client_id"] = self._configured.client_id
         if self._configured.client_secret:
             form["client_secret"] = self._configured.client_secret
-        if slots is not None:
-            async with slots.call():
-                answer = await self._post("/oauth/token", form)
-        else:
-            async with self._gate.slots(Lane.OPERATOR) as taken, taken.call():
-                answer = await self._post("/oauth/token", form)
+        answer = await self._post("/oauth/token", form)
         if answer.status == 200:
             return await self._keep(tokens, answer)
+        said = oauth_error(answer)
+        if answer.status in (400, 401) and ": " in said:
+            return await self._refused(tokens, said)
         if answer.status == 429:
             raise Throttled("ION throttles the token call", wait_ms=retry_after_ms(answer.headers, answer.answered))
-        if answer.status >= 500:
-            raise SideUnavailable(f"ION's token endpoint answered {oauth_error(answer)}")
-        return await self._refused(tokens, oauth_error(answer))
+        raise SideUnavailable(f"ION's token endpoint answered {said}")
 
     async def _keep(self, tokens: Tokens, answer: Answer) -> Tokens:
         """The new pair is durable before anybody uses it."""
@@ -168,20 +185,32 @@ class Custody:
             refresh_expires=Millis(now + REFRESH_LIFE_MS) if refresh else tokens.refresh_expires,
             seeded_by=tokens.seeded_by,
         )
-        async with self._store.begin() as unit:
-            await unit.save_tokens(kept)
         log.info("token_refreshed", access_expires_in_seconds=life_ms // 1000)
-        return kept
+        return await self._replace(tokens, kept)
 
     async def _refused(self, tokens: Tokens, said: str) -> Tokens:
         refused = f"ION refused the refresh token ({said}): {PASTE}"
-        dead = replace(tokens, refused=refused, refreshing_since=None)
-        async with self._store.begin() as unit:
-            await unit.save_tokens(dead)
+        stored = await self._replace(tokens, replace(tokens, refused=refused, refreshing_since=None))
+        if stored.refused is None:
+            return stored  # a person pasted another one meanwhile
         log.error("token_refused", advice=PASTE, said=said)
         if self._clock.now() < tokens.access_expires and tokens.access is not None:
-            return dead  # work goes on while the access token lasts
+            return stored  # work goes on while the access token lasts
         raise Unauthorised(refused)
+
+    async def _replace(self, before: Tokens, after: Tokens) -> Tokens:
+        """Store what became of ``before``, however long the store takes; never over newer tokens."""
+        while True:
+            try:
+                async with self._store.begin() as unit:
+                    stored = await unit.tokens()
+                    if stored is not None and stored.refresh != before.refresh:
+                        return stored
+                    await unit.save_tokens(after)
+                    return after
+            except Exception as error:
+                log.error("token_not_stored_yet", reason=type(error).__name__)
+                await self._clock.sleep(0.5)
 
     def _seed(self, stored: Tokens | None) -> Tokens | None:
         """What the configured token means: a start, or a way out after a refusal."""

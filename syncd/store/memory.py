@@ -155,12 +155,13 @@ class MemoryUnit:
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
         self._put("intents", intent.id, (intent, deliver_at))
 
-    async def count_open_intents(self) -> dict[IntentState, tuple[int, Millis]]:
-        found: dict[IntentState, tuple[int, Millis]] = {}
+    async def count_open_intents(self) -> dict[tuple[Side, IntentState], tuple[int, Millis]]:
+        found: dict[tuple[Side, IntentState], tuple[int, Millis]] = {}
         for intent, _ in self._table("intents").values():
             if intent.state.is_open:
-                count, oldest = found.get(intent.state, (0, intent.at))
-                found[intent.state] = (count + 1, min(oldest, intent.at))
+                key = (intent.side, intent.state)
+                count, oldest = found.get(key, (0, intent.at))
+                found[key] = (count + 1, min(oldest, intent.at))
         return found
 
     async def archive(self, conflicts: Collection[Conflict]) -> None:

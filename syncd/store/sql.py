@@ -205,13 +205,15 @@ class SqlUnit:
     async def intents(self, ids: Collection[str]) -> dict[str, Intent]:
         found: dict[str, Intent] = {}
         for chunk in _chunks(sorted(ids)):
-            for row in await self._rows(select(INTENTS).where(INTENTS.c.id.in_(chunk))):
+            query = select(INTENTS).where(INTENTS.c.id.in_(chunk)).order_by(INTENTS.c.id)
+            for row in await self._rows(query.with_for_update()):
                 found[row.id] = codec.intent_from_row(row)
         return found
 
     async def open_intents(self, subject: Subject) -> list[Intent]:
         query = select(INTENTS).where(INTENTS.c.subject == subject, INTENTS.c.state.in_(OPEN_STATES))
-        return [codec.intent_from_row(row) for row in await self._rows(query.order_by(INTENTS.c.at))]
+        rows = await self._rows(query.order_by(INTENTS.c.at, INTENTS.c.id).with_for_update())
+        return [codec.intent_from_row(row) for row in rows]
 
     async def open_creates(self, side: Side) -> list[Intent]:
         query = select(INTENTS).where(
@@ -230,11 +232,11 @@ class SqlUnit:
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
         await self._upsert(INTENTS, codec.intent_to_row(intent, deliver_at))
 
-    async def count_open_intents(self) -> dict[IntentState, tuple[int, Millis]]:
+    async def count_open_intents(self) -> dict[tuple[Side, IntentState], tuple[int, Millis]]:
         counts = (func.count().label("n"), func.min(INTENTS.c.at).label("oldest"))
-        query = select(INTENTS.c.state, *counts).where(INTENTS.c.state.in_(OPEN_STATES))
-        rows = await self._rows(query.group_by(INTENTS.c.state))
-        return {IntentState(row.state): (row.n, Millis(row.oldest)) for row in rows}
+        query = select(INTENTS.c.side, INTENTS.c.state, *counts).where(INTENTS.c.state.in_(OPEN_STATES))
+        rows = await self._rows(query.group_by(INTENTS.c.side, INTENTS.c.state))
+        return {(Side(row.side), IntentState(row.state)): (row.n, Millis(row.oldest)) for row in rows}
 
     async def archive(self, conflicts: Collection[Conflict]) -> None:
         for conflict in conflicts:

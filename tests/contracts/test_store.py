@@ -196,7 +196,10 @@ async def test_intents_are_open_until_they_end(store: Store) -> None:
         assert {open_.id for open_ in await unit.open_intents(Subject("crm:C1"))} == {"i1", "i2"}
         assert [open_.id for open_ in await unit.open_creates(Side.ION)] == ["i2"]
         assert await unit.open_creates(Side.CRM) == []
-        assert await unit.count_open_intents() == {IntentState.PREPARED: (1, NOW), IntentState.SENT: (1, NOW)}
+        assert await unit.count_open_intents() == {
+            (Side.CRM, IntentState.PREPARED): (1, NOW),
+            (Side.ION, IntentState.SENT): (1, NOW),
+        }
         await unit.save_intent(intent(state=IntentState.DROPPED, answer="why", answered={Field.PHONE: None}))
         assert (await unit.intents(["i1"]))["i1"].answered == {Field.PHONE: None}
         assert [open_.id for open_ in await unit.open_intents(Subject("crm:C1"))] == ["i2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from syncd.core.record import new_record
 from syncd.core.values import Field, Millis, Side
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
-from syncd.engine.facts import Facts, FreshReadings
 from syncd.engine.ingest import Ingest, RawEvent
 from syncd.engine.intents import Intents
 from syncd.mapping import load_mapping
@@ -26,12 +24,10 @@ TOPIC = "crm.customers"
 
 def ingest_into(store: MemoryStore, metrics: Metrics | None = None) -> Ingest:
     metrics = metrics or Metrics()
-    facts = Facts(FreshReadings(10_000), 60_000, Random(1))
     decoder = EventDecoder(load_mapping(None), 2_000)
     return Ingest(
         store,
         SystemClock(),
-        facts,
         metrics,
         Intents(metrics),
         decoder.decode,

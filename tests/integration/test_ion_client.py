@@ -296,3 +296,45 @@ async def test_the_budget_is_never_overrun_and_never_wasted() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class TestCustodyUnderAttack:
+    """A dropped answer is a lost connection: what could drop it."""
+
+    async def test_whoever_stops_waiting_the_refresh_is_carried_to_its_end(self) -> None:
+        async with rig() as world, world.client() as client:
+            world.fault("slow", "token", seconds=0.5)
+            waiting = asyncio.create_task(client.custody.bearer())
+            await asyncio.sleep(0.2)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await client.custody.drain()
+            assert world.account.refreshes == 1
+            assert len(await listed(client)) == 25
+            assert world.account.refreshes == 1, "the answer was kept though nobody waited for it"
+
+    async def test_a_token_pasted_during_a_refused_refresh_is_kept(self) -> None:
+        async with rig() as world, world.client(token="dead") as client:
+            world.fault("slow", "token", seconds=0.5)
+            waiting = asyncio.create_task(client.custody.bearer())
+            await asyncio.sleep(0.2)
+            await client.custody.put("initial-refresh-token")
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert len(await listed(client)) == 25
+
+    @pytest.mark.parametrize("code", [403, 404, 408, 302])
+    async def test_an_odd_answer_is_not_a_refusal(self, code: int) -> None:
+        async with rig() as world, world.client() as client:
+            world.fault("status", "token", code=code)
+            with pytest.raises(SideError):
+                await listed(client)
+            assert len(await listed(client)) == 25
+
+    async def test_all_slots_in_use_do_not_lock_out_the_token(self) -> None:
+        async with rig(calls_per_minute=3) as world, world.client(limit=3) as client:
+            done, waiting = await asyncio.wait([asyncio.create_task(listed(client)) for _ in range(3)], timeout=3)
+            assert world.account.refreshes == 1
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*done, *waiting, return_exceptions=True)
+            assert world.account.busiest_minute() == 3

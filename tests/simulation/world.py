@@ -209,7 +209,7 @@ class World:
         decoder = EventDecoder(mapping, 2_000)
         self.facts = facts
         self.ingest = Ingest(
-            store, clock, facts, metrics, intents, decoder.decode, lambda letter: dead_letter_message("dead", letter)
+            store, clock, metrics, intents, decoder.decode, lambda letter: dead_letter_message("dead", letter)
         )
         self.reconciler = Reconciler(store, clock, facts, pairing, intents, book)
         self.pusher = Pusher(store, self.ion, clock, facts, intents, book, creator)

@@ -34,6 +34,6 @@ def test_both_sides_meet(make_world: MakeWorld, sink: str, tmp_path: Path) -> No
         world.wait_until_idle()
         assert len(world.ion.customers()) == len(http("GET", f"{url}/customers")) == 3
         assert world.json("conflicts") == []
-        assert world.json("status")["commands_open"] == 0
+        eventually(lambda: world.json("status")["commands_open"] == 0, "no command waits for an answer", 20)
     finally:
         crm.stop()

@@ -72,7 +72,8 @@ def test_converters(tmp_path: Path) -> None:
     assert read[Field.EMAIL] == "a@b.example"
     assert read[Field.PHONE] == "+18135550142"
     assert read[Field.COUNTRY] == "DE"
-    assert read[Field.LANGUAGE] == "EN"
+    assert Field.LANGUAGE not in read, "left out is unchanged, not blank"
+    assert found.policy(Dialect.LIVE, Tie.CRM, FirstLink.CRM, 0).defaults == {Field.LANGUAGE: "EN"}
     assert found.read({"language": "German"})[Field.LANGUAGE] == "DE"
     assert found.read({"language": ""})[Field.LANGUAGE] == "EN"
 

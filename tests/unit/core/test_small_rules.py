@@ -179,6 +179,13 @@ def test_a_policy_knows_what_it_writes_and_reads() -> None:
     assert plain_key("x") == "x"
 
 
+def test_a_default_stands_in_where_the_crm_has_nothing() -> None:
+    policy = Policy({}, defaults={Field.LANGUAGE: "EN"})
+    assert policy.sent_value(None, Field.LANGUAGE) == "EN"
+    assert policy.sent_value("FR", Field.LANGUAGE) == "FR"
+    assert policy.sent_value(None, Field.TITLE) is None
+
+
 def test_subjects_name_a_side_and_an_id() -> None:
     assert split_subject(subject_of(Side.CRM, "a:b")) == (Side.CRM, "a:b")
     assert Side.CRM.other is Side.ION

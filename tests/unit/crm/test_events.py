@@ -126,7 +126,7 @@ def test_a_stamp_a_little_in_the_future_is_the_time_of_receipt_and_counted() -> 
     answer = decoder.decode(event, NOW)
     assert isinstance(answer, Told)
     assert answer.observation.position.at == NOW
-    assert decoder.clamped_total == 1
+    assert answer.is_clamped
 
 
 def test_refusals_name_their_command() -> None:
@@ -174,6 +174,8 @@ BAD = [
     pytest.param(plain(time="1914-01-01T00:00:00Z"), "bad-time", id="before 1970"),
     pytest.param(plain(time="2027-01-01T00:00:00Z"), "far-future", id="far in the future"),
     pytest.param(plain(version=1.5), "wrong-type", id="a broken version"),
+    pytest.param(plain(version="--5"), "wrong-type", id="a version that only looks like a number"),
+    pytest.param(plain(version="²"), "wrong-type", id="a version in digits that are none"),
     pytest.param({"type": "command-rejected"}, "no-command", id="a refusal of nothing"),
 ]
 
