@@ -136,7 +136,7 @@ class Creator:
                 link = await self._pairing.link_up(unit, crm_id, answer.ion_id, How.CREATED_IN_ION, now, intent.set)
                 region = intent.set.get(Field.COUNTRY)
                 receipt = receive(link, intent, answer.values, policy, region if isinstance(region, str) else None)
-                await self._book.save(unit, receipt.link)
+                await self._book.save(unit, receipt.link, link)
             elif taken.ion_id != answer.ion_id:
                 await self._intents.confirmed(unit, intent, now)
                 reason = f"it was created in ION as {answer.ion_id} while it was linked to {taken.ion_id}"

@@ -20,11 +20,15 @@ class LinkBook:
         self._topic = topic
         self._fingerprint = fingerprint
 
-    async def save(self, unit: Unit, link: Link, was: Link | None = None) -> None:
-        """Store the link; tell of it unless its record says the same as that of ``was``."""
+    async def save(self, unit: Unit, link: Link, was: Link) -> None:
+        """Store the link; tell of it unless its record says the same as before."""
         await unit.save_link(link)
-        if was is None or self.record(was) != self.record(link):
+        if self.record(was) != self.record(link):
             await unit.post([self.message(link)])
+
+    async def add(self, unit: Unit, link: Link) -> None:
+        await unit.add_link(link)
+        await unit.post([self.message(link)])
 
     def message(self, link: Link) -> Message:
         return Message(self._topic, link.crm_id.encode(), orjson.dumps(self.record(link)))

@@ -48,6 +48,10 @@ class Pairing:
             reason = "it may be the same as a customer of the other side: see `syncd links show`"
             await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now))
             return None
+        if await unit.links(customer.side, [customer.customer_id]):
+            # Linked since we looked: a create's receipt closes its intent and makes the link at once,
+            # so who no longer saw the intent sees the link now.
+            return Again(now)
         if customer.side is Side.CRM:
             return await self._new_in_crm(unit, customer, policy, now, attempts)
         return await self._new_in_ion(unit, pair, customer, policy, now)
@@ -82,7 +86,7 @@ class Pairing:
                 how = How.CREATED_IN_CRM if intent.side is Side.CRM else How.CREATED_IN_ION
                 base = base or intent.set
         link = Link(CrmId(crm_id), IonId(ion_id), LinkState.LINKED, how, now, base or {})
-        await self._book.save(unit, link)
+        await self._book.add(unit, link)
         await unit.log([DecisionEntry(now, mine, crm_id, ion_id, "linked", None, {"how": how.value})])
         await unit.release(mine)
         await unit.release(theirs)

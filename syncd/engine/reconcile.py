@@ -72,11 +72,12 @@ class Reconciler:
             return None  # a link from the links topic, ahead of its records: their arrival wakes us
         if pair.crm.is_deleted or link.state is not LinkState.LINKED:
             return await self._stand_still(unit, pair, link, policy, now)
+        was = link
         link, waiting = await self._intents.confirm_commands(unit, pair, link, policy, now)
         decision = decide(link, pair.crm, pair.ion, policy)
         link = replace(link, base=decision.base)
-        if link != pair.link:
-            await self._book.save(unit, link, pair.link)
+        if link != was:
+            await self._book.save(unit, link, was)
         await unit.save_records(settled(pair.crm, pair.ion, decision))
         await self._hold_or_release(unit, pair, decision, now)
         patience = await self._intents.command_crm(unit, link, decision, waiting, now)
@@ -95,7 +96,7 @@ class Reconciler:
             state = link.state
         if state is link.state:
             return None
-        await self._book.save(unit, replace(link, state=state, since=now))
+        await self._book.save(unit, replace(link, state=state, since=now), link)
         if state is LinkState.DELETED_IN_CRM and policy.reviews_crm_deletions:
             reason = "it was deleted in the CRM; ION has no deletion"
             await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now))

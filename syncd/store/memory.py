@@ -115,6 +115,11 @@ class MemoryUnit:
         wanted = set(ids)
         return {link.ion_id: link for link in links.values() if link.ion_id in wanted}
 
+    async def add_link(self, link: Link) -> None:
+        if link.crm_id in self._table("links"):
+            raise StoreConflict
+        await self.save_link(link)
+
     async def save_link(self, link: Link) -> None:
         taken = (await self.links(Side.ION, [link.ion_id])).get(link.ion_id)
         if taken is not None and taken.crm_id != link.crm_id:

@@ -187,6 +187,9 @@ class SqlUnit:
                 found[link.crm_id if side is Side.CRM else link.ion_id] = link
         return found
 
+    async def add_link(self, link: Link) -> None:
+        await self._connection.execute(insert(LINKS), codec.link_to_row(link))
+
     async def save_link(self, link: Link) -> None:
         await self._upsert(LINKS, codec.link_to_row(link))
 

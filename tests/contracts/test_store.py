@@ -179,6 +179,17 @@ async def test_links_are_found_from_both_sides(store: Store) -> None:
         assert await unit.list_links(None, "C1", 10) == []
 
 
+@pytest.mark.parametrize("other", [{"crm_id": CrmId("C2")}, {"ion_id": IonId("8")}, {}])
+async def test_a_new_link_takes_nobody_from_an_old_one(store: Store, other: dict) -> None:
+    async with store.begin() as unit:
+        await unit.add_link(LINK)
+    with pytest.raises(StoreConflict):
+        async with store.begin() as unit:
+            await unit.add_link(replace(LINK, **other))
+    async with store.begin() as unit:
+        assert await unit.links(Side.CRM, ["C1"]) == {"C1": LINK}
+
+
 async def test_a_link_is_one_to_one(store: Store) -> None:
     async with store.begin() as unit:
         await unit.save_link(LINK)
