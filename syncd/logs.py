@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 SECRET_NAMES = re.compile(r"token|password|secret|authorization|api_key|bearer", re.IGNORECASE)
-PLAIN_NAMES = frozenset({"token_age_seconds", "access_expires_in_seconds"})
 SECRET_TEXTS = re.compile(
     r"(?i)(bearer\s+)[\w\-.~+/=]+|((?:refresh_token|access_token|client_secret|password)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,}]+"
 )
@@ -53,7 +52,7 @@ def configure(log_format: str, level: str) -> None:
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Hide what a secret's name announces, and what looks like one in any text."""
     for name, value in list(event.items()):
-        if name not in PLAIN_NAMES and SECRET_NAMES.search(name) and isinstance(value, str):
+        if SECRET_NAMES.search(name) and isinstance(value, str):
             event[name] = "[redacted]"
         else:
             event[name] = _cleaned(value)

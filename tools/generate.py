@@ -46,6 +46,8 @@ def _row(key: str, field: Any) -> str:
 
 def _choices(field: Any) -> str:
     text = str(field.annotation)
+    if "Literal[" in text and "int" in text:
+        return "`auto`, or a number"
     if "Literal[" in text:
         inside = text.split("Literal[", 1)[1].split("]", 1)[0]
         return "One of " + ", ".join(f"`{part.strip(' ' + chr(39))}`" for part in inside.split(","))

@@ -14,7 +14,7 @@ import typer
 
 from syncd import __version__
 
-DAEMON, LOOK, STEER, SET_UP = "Run", "Look", "Steer", "Set up"
+DAEMON, LOOK, SET_UP = "Run", "Look", "Set up"
 
 app = typer.Typer(
     name="syncd",

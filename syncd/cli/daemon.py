@@ -33,7 +33,7 @@ def demo(
     stay: Annotated[bool, typer.Option("--stay", help="Keep running afterwards, until Ctrl-C.")] = False,
     dialect: Annotated[DialectName, typer.Option(help="Which ION to simulate.")] = DialectName.LIVE,
 ) -> None:
-    """See it work in a minute: a simulated ION and CRM, a broker, and the real daemon between them."""
+    """See it work in half a minute: a simulated ION and CRM, a broker, and the real daemon between them."""
     from syncd.sim.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(stay=stay, dialect=dialect.value)))

@@ -39,7 +39,6 @@ class BudgetGate:
         self._call_ms = call_ms
         self._turn: dict[Lane, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._freed = asyncio.Event()
-        self.throttled_total = 0
 
     @asynccontextmanager
     async def slots(self, lane: Lane, count: int = 1) -> AsyncIterator[SlotsInHand]:
@@ -68,7 +67,6 @@ class BudgetGate:
 
     async def throttled(self, wait_ms: int | None) -> None:
         """The server said 429: close the door for everyone."""
-        self.throttled_total += 1
         wait = THROTTLE_MS if wait_ms is None else wait_ms
         await self._change(lambda ledger: throttle(ledger, wait, self._clock.now()))
 

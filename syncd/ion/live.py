@@ -18,7 +18,6 @@ TEXTS: Mapping[Field, str] = {
     Field.TITLE: "customerTitle",
     Field.LANGUAGE: "languageCode",
 }
-WRITABLE = (*TEXTS.values(), "customerAddress")
 STATUSES = {"ACTIVE": "active", "INACTIVE": "inactive"}
 LIST_KEY = "customers"
 CAN_LOOK_UP_EMAIL = True

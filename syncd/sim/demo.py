@@ -1,6 +1,6 @@
 """The demo: a simulated ION and CRM, a broker from a wheel, and the real daemon between them.
 
-It plays a morning at a reseller in about a minute and prints what happened on which side, what it
+It plays a morning at a reseller in about half a minute and prints what happened on which side, what it
 cost, who won the conflict, and that a kill in the middle lost nothing.
 """
 
@@ -59,9 +59,6 @@ class Stage:
 
     def ion_named(self, company: str) -> dict[str, Any] | None:
         return next((row for row in self.account.customers.values() if row["company"] == company), None)
-
-    def crm_named(self, company: str) -> str | None:
-        return next((key for key, row in self.crm.customers.items() if row.get("company") == company), None)
 
     async def until(self, claim: Callable[[], object], what: str) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
