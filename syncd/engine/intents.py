@@ -108,6 +108,11 @@ class Intents:
         for intent in intents:
             await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
 
+    def count_kept(self, decision: Decision) -> None:
+        """Differences that no rule allows to write are counted, never silent (S3)."""
+        for outcome in decision.kept:
+            self._counters.conflict(outcome.field, "nobody", "kept")
+
     async def write_ion(self, unit: Unit, link: Link, decision: Decision, now: Millis) -> Intent:
         """The intent of a write to ION, already marked as sent: the call follows at once."""
         intent = update_intent(link, decision, Side.ION, now)

@@ -79,6 +79,7 @@ class Reconciler:
         if link != was:
             await self._book.save(unit, link, was)
         await unit.save_records(settled(pair.crm, pair.ion, decision))
+        self._intents.count_kept(decision)
         await self._hold_or_release(unit, pair, decision, now)
         patience = await self._intents.command_crm(unit, link, decision, waiting, now)
         if decision.to_ion:

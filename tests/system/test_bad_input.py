@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,19 @@ def test_nothing_listens_and_the_daemon_waits_patiently(make_world: MakeWorld) -
     world.environ["SYNCD_ION__URL"] = there
     world.start()
     eventually(lambda: len(world.commands()) == 2, "both customers are asked of the CRM")
+
+
+def test_a_difference_that_may_not_be_written_is_kept_and_counted(make_world: MakeWorld) -> None:
+    """ION's status can't be set: the CRM's stays as it is, and the metrics say so."""
+    world, ion_id = linked_world(make_world, "live")
+    world.wait_until_idle()
+    world.topics.edit("C1", status="inactive")
+    counted = 'syncd_conflicts_total{field="status",rule="kept",winner="nobody"}'
+    eventually(lambda: counted in _metrics(world), "the difference is counted")
+    assert world.ion.customers()[ion_id]["status"] == "active"
+    assert world.ion.journal("update") == []
+
+
+def _metrics(world: World) -> str:
+    with urllib.request.urlopen(f"{world.address}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
