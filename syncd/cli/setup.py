@@ -194,7 +194,10 @@ def db_current(context: typer.Context, as_json: AsJson = False) -> None:
     from syncd.store.sql import make_engine
 
     async def read() -> str | None:
-        engine = make_engine(settings_of(context).database.url)
+        settings = settings_of(context)
+        if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+            return None  # opening it would make it
+        engine = make_engine(settings.database.url)
         try:
             return await schema.current(engine)
         finally:

@@ -13,10 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 T = TypeVar("T")
+LEADERLESS = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 SYNCD = str(Path(sys.executable).parent / "syncd")
 
 
@@ -135,7 +140,7 @@ class Topics:
             metadata = consumer.list_topics(topic, timeout=10).topics[topic]
             for partition in metadata.partitions:
                 place = TopicPartition(topic, partition, 0)
-                _, end = consumer.get_watermark_offsets(place, timeout=10)
+                end = self._end_of(consumer, place)
                 consumer.assign([place])
                 offset = 0
                 while offset < end:
@@ -148,6 +153,17 @@ class Topics:
         finally:
             consumer.close()
         return found
+
+    def _end_of(self, consumer: Consumer, place: TopicPartition) -> int:
+        """Where a partition ends; one that was made a moment ago may not have its leader yet."""
+        for attempt in range(40):
+            try:
+                return int(consumer.get_watermark_offsets(place, timeout=10)[1])
+            except KafkaException as error:
+                if attempt == 39 or error.args[0].code() not in LEADERLESS:
+                    raise
+                time.sleep(0.25)
+        raise AssertionError("unreachable")
 
 
 class World:
