@@ -8,7 +8,7 @@ settle time; then it is tried once more.
 
 from __future__ import annotations
 
-from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled
+from syncd.core.errors import OutcomeUnknown, Rejected, SideError
 from syncd.core.intent import Intent, IntentState, Kind, intent_id
 from syncd.core.link import How
 from syncd.core.match import DEFINITE, Candidate, Tier, Verdict, keys_of, match_key, tier_of
@@ -149,8 +149,7 @@ class Creator:
             await unit.check(claim)
             if isinstance(error, OutcomeUnknown):
                 await unit.save_intent(intent.moved_to(IntentState.UNKNOWN, now, error.sentence))
-                again = Again(Millis(now + self._facts.back_off_ms(claim.attempts)), Stage.CALL, claim.attempts + 1)
-                await unit.finish(claim, again)
+                await unit.finish(claim, self._facts.again_after(error, claim, now))
             elif isinstance(error, Rejected):
                 await self._intents.set_aside(unit, intent, error.sentence, now)
                 if error.taken_email:  # a match to look at, never a retry
@@ -160,10 +159,7 @@ class Creator:
                 await unit.finish(claim)
             else:  # refused before it was looked at: certainly not applied
                 await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
-                wait_ms = self._facts.back_off_ms(claim.attempts)
-                if isinstance(error, Throttled) and error.wait_ms is not None:
-                    wait_ms = error.wait_ms
-                await unit.finish(claim, Again(Millis(now + wait_ms), attempts=claim.attempts + 1))
+                await unit.finish(claim, self._facts.again_after(error, claim, now))
 
     async def _resolve(self, claim: Claim, lost: Intent, found: list[Reading] | None) -> None:
         """The answer of a create was lost: find it, or wait until its absence is proven."""

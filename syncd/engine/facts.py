@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from syncd.core.errors import OutcomeUnknown, SideError, Throttled
 from syncd.core.policy import Policy
 from syncd.core.record import Reading
 from syncd.core.values import Millis
+from syncd.core.work import Again, Claim, Stage
 
 MAX_READINGS = 20_000
 """Fresh readings kept; at ten seconds' use a bound on memory, never a need."""
@@ -65,3 +67,11 @@ class Facts:
     def back_off_ms(self, attempts: int) -> int:
         """1 s, doubling, to 5 min, with jitter (S14)."""
         return int(min(300_000, 1_000 * 2 ** min(attempts, 10)) * self.rng.uniform(0.7, 1.3))
+
+    def again_after(self, error: SideError, claim: Claim, now: Millis) -> Again:
+        """When to come back after a failed call, and whether to look at ION before anything else (S14)."""
+        wait_ms = self.back_off_ms(claim.attempts)
+        if isinstance(error, Throttled) and error.wait_ms is not None:
+            wait_ms = error.wait_ms  # the budget is closed as long; coming earlier would only queue
+        stage = Stage.CALL if isinstance(error, OutcomeUnknown) else Stage.DECIDE
+        return Again(Millis(now + wait_ms), stage, claim.attempts + 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from syncd.core.decide import decide
-from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Throttled, Transient
+from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Transient
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link, LinkState
 from syncd.core.receipt import agree_on, arrived, receive
@@ -81,7 +81,7 @@ class Pusher:
             else:
                 await self._creator.create(claim, pair, slots)
         except SideError as error:  # before any intent: nothing was written
-            await self._put_off(claim, self._again_after(error, claim))
+            await self._put_off(claim, self._facts.again_after(error, claim, self._clock.now()))
 
     async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots, need: Need) -> None:
         reading = self._listed_reading(pair) if need.takes_listed_reading else None
@@ -191,14 +191,7 @@ class Pusher:
                     return
                 case _:  # refused before it was looked at: certainly not applied
                     await unit.save_intent(intent.moved_to(IntentState.DROPPED, now, error.sentence))
-            await unit.finish(claim, self._again_after(error, claim))
-
-    def _again_after(self, error: SideError, claim: Claim) -> Again:
-        wait_ms = self._facts.back_off_ms(claim.attempts)
-        if isinstance(error, Throttled) and error.wait_ms is not None:
-            wait_ms = error.wait_ms  # the budget is closed as long; coming earlier would only queue
-        stage = Stage.CALL if isinstance(error, OutcomeUnknown) else Stage.DECIDE
-        return Again(Millis(self._clock.now() + wait_ms), stage, claim.attempts + 1)
+            await unit.finish(claim, self._facts.again_after(error, claim, self._clock.now()))
 
     async def _put_off(self, claim: Claim, again: Again) -> None:
         async with self._store.begin() as unit:
