@@ -6,6 +6,8 @@ stand at the CRM's edge: ``read`` turns a CRM value into a canonical one, ``writ
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -109,6 +111,12 @@ class CrmMapping:
 
     id_column: str
     rows: Mapping[Field, FieldMapping]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for every file that says the same, whatever its order and comments."""
+        rows = {name.value: row.model_dump(mode="json") for name, row in sorted(self.rows.items())}
+        return hashlib.sha256(json.dumps([self.id_column, rows], sort_keys=True).encode()).hexdigest()[:16]
 
     def read(self, customer: Mapping[str, object]) -> dict[str, Value]:
         """Canonical values of what the CRM's customer mentions; raises ``WrongValue``."""

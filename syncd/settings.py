@@ -114,7 +114,7 @@ class Sync(Section):
 
 
 class Guard(Section):
-    max_creates: int = Field(100, ge=0, description="In any rolling hour; 0 = no limit. Read, not yet acted upon")
+    max_creates: int = Field(100, ge=0, description="In any rolling hour, over all replicas; 0 = no limit")
     max_updates: int = Field(300, ge=0)
     max_cleared_fields: int = Field(20, ge=0)
     max_link_changes: int = Field(20, ge=0)

@@ -14,7 +14,7 @@ import typer
 
 from syncd import __version__
 
-DAEMON, LOOK, SET_UP = "Run", "Look", "Set up"
+DAEMON, LOOK, STEER, SET_UP = "Run", "Look", "Steer", "Set up"
 
 app = typer.Typer(
     name="syncd",
@@ -63,7 +63,7 @@ def main() -> None:
         sys.exit(130)
 
 
-from syncd.cli import config, daemon, links, looks, setup, sim  # noqa: E402
+from syncd.cli import config, daemon, links, looks, setup, sim, steer  # noqa: E402
 
 app.command("run", rich_help_panel=DAEMON)(daemon.run)
 app.command("demo", rich_help_panel=DAEMON)(daemon.demo)
@@ -72,6 +72,11 @@ app.command("status", rich_help_panel=LOOK)(looks.status)
 app.add_typer(links.app, name="links", rich_help_panel=LOOK)
 app.command("conflicts", rich_help_panel=LOOK)(looks.conflicts)
 app.add_typer(looks.letters, name="dead-letters", rich_help_panel=LOOK)
+app.command("plan", rich_help_panel=STEER)(steer.plan)
+app.command("approve", rich_help_panel=STEER)(steer.approve)
+app.command("pause", rich_help_panel=STEER)(steer.pause)
+app.command("resume", rich_help_panel=STEER)(steer.resume)
+app.add_typer(steer.quarantine, name="quarantine", rich_help_panel=STEER)
 app.add_typer(setup.token, name="token", rich_help_panel=SET_UP)
 app.add_typer(setup.db, name="db", rich_help_panel=SET_UP)
 app.add_typer(config.app, name="config", rich_help_panel=SET_UP)

@@ -14,6 +14,7 @@ from syncd.cli.output import AsJson, Limit, print_json, print_table, shown, when
 if TYPE_CHECKING:
     from syncd.core.link import Link, LinkState
     from syncd.core.record import Record
+    from syncd.core.work import Hold
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
 
@@ -109,7 +110,7 @@ async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
     subject = Subject(customer if customer.startswith(("ion:", "crm:")) else f"crm:{customer}")
     async with store.begin() as unit:
         pair = await load_pair(unit, subject)
-        hold = await unit.hold_of(pair.subject)
+        holds = await unit.holds_of(pair.subject)
         candidates = await unit.candidates(pair.subject)
     if pair.crm is None and pair.ion is None:
         raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
@@ -120,7 +121,8 @@ async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
         "ion_id": link.ion_id if link else pair.ion.customer_id if pair.ion else None,
         "state": link.state.value if link else "unlinked",
         "how": link.how.value if link else None,
-        "waits_for": f"{hold.kind}: {hold.reason} {' '.join(hold.fields)}".strip() if hold else None,
+        "waits_for": "; ".join(f"{hold.kind}: {hold.reason} {' '.join(hold.fields)}".strip() for hold in holds)
+        or None,
         "fields": {
             name: {
                 "crm": value_to_json(pair.crm.value(name)) if pair.crm else None,
@@ -133,6 +135,10 @@ async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
             {"crm_id": c.crm_id, "ion_id": c.ion_id, "tier": c.tier.value, "score": c.score} for c in candidates
         ],
     }
+
+
+def _said(hold: Hold) -> str:
+    return f"{hold.kind}: {hold.reason} {' '.join(hold.fields)}".strip()
 
 
 def _fields(record: Record | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""``status``, ``conflicts`` and ``dead-letters``: looking, never changing."""
+"""``status``, ``conflicts`` and ``dead-letters``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         ("towards ION", _lag(sum(found.pending.values()), found.oldest_pending_seconds, "customers")),
         ("towards the CRM", _lag(found.commands_open, found.oldest_command_seconds, "unanswered commands")),
         ("writes with a lost answer", found.unknown_outcomes),
+        ("the guard", _guard(found)),
         ("waiting for people or data", holds or "none"),
         ("ION calls in the last minute", f"{found.budget_used} of {found.budget_rate:.0f}"),
         ("last complete sweep", ago(found.complete_sweep_age_seconds)),
@@ -51,6 +52,14 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
 def _lag(count: int, oldest_seconds: float, what: str) -> str:
     return f"{count} {what}, the oldest for {ago(oldest_seconds)}" if count else "nothing waits"
+
+
+def _guard(found: Status) -> str:
+    if found.held_reason:
+        return f"holds {found.held_changes} changes: {found.held_reason}; see `syncd plan`"
+    if found.is_paused:
+        return f"writes are paused, {found.held_changes} changes wait; `syncd resume` lets them go"
+    return "open"
 
 
 def _token(found: Status) -> str:
@@ -158,6 +167,67 @@ def show_letter(
         ("headers", ", ".join(f"{name}={_text(value)}" for name, value in found.headers)),
     ]
     print_table(("what", "is"), rows, "")
+
+
+@letters.command("redrive")
+def redrive_letters(
+    context: typer.Context,
+    numbers: Annotated[list[int] | None, typer.Argument(help="The ids that `list` shows.", metavar="ID")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try events again that were set aside, for example after a change of the mapping.
+
+    An event that is still unusable stays where it is; the exit code is then 1.
+    """
+    from syncd.core.errors import UserError
+
+    if bool(numbers) == every:
+        raise UserError("name the ids that `syncd dead-letters list` shows, or --all")
+    told = with_store(context, lambda store, settings: _redrive(store, settings, numbers or []))
+    refused = {number: why for number, why in told.items() if why}
+    if as_json:
+        print_json({"redriven": [number for number in told if number not in refused], "refused": refused})
+    else:
+        typer.echo(f"{len(told) - len(refused)} of {len(told)} events are stored now.")
+        for number, why in refused.items():
+            typer.echo(f"{number} is still unusable: {why}")
+    if refused:
+        raise typer.Exit(1)
+
+
+async def _redrive(store: SqlStore, settings: Settings, numbers: list[int]) -> dict[int, str]:
+    """What became of each: empty when stored, else why not."""
+    from syncd.app import SystemClock
+    from syncd.core.errors import UserError
+    from syncd.daemon import make_ingest
+    from syncd.mapping import load_mapping
+    from syncd.metrics import Metrics
+
+    ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, SystemClock(), Metrics())
+    chosen = numbers or [letter.id for letter in await _all_letters(store)]
+    told = {}
+    for number in chosen:
+        async with store.begin() as unit:
+            letter = await unit.dead_letter(number)
+        if letter is None:
+            raise UserError(f"there is no dead letter {number}: `syncd dead-letters list` shows their ids")
+        problem = await ingest.redrive(letter)
+        told[number] = problem.detail if problem else ""
+    return told
+
+
+async def _all_letters(store: SqlStore) -> list[DeadLetter]:
+    """Oldest first, as they came."""
+    found: list[DeadLetter] = []
+    before: int | None = None
+    while True:
+        async with store.begin() as unit:
+            page = await unit.list_dead_letters(before, 1_000)
+        if not page:
+            return found[::-1]
+        found += page
+        before = page[-1].id
 
 
 def letter_json(letter: DeadLetter) -> dict[str, Any]:

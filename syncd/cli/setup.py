@@ -167,9 +167,10 @@ def token_set(
         raise UserError("that is not a refresh token: ION shows it as one word without spaces")
 
     async def put(store: SqlStore, settings: Settings) -> None:
-        from syncd.app import SystemClock, make_ion
+        from syncd.app import ion_client
+        from syncd.ion.wire import HttpWire
 
-        await make_ion(settings, store, SystemClock(), None).custody.put(refresh)
+        await ion_client(settings, store, HttpWire(1)).custody.put(refresh)
 
     with_store(context, put, migrate=True)
     typer.echo("Stored. The daemon uses it at its next call.")

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from syncd.cli.output import DialectName
+from syncd.cli.output import AsJson, DialectName, print_json, progress
 
-app = typer.Typer(help="A simulated ION and a simulated CRM, as servers.", no_args_is_help=True)
+app = typer.Typer(
+    help="A simulated ION and a simulated CRM, as servers; and a whole world in one process.", no_args_is_help=True
+)
 
 Port = Annotated[int, typer.Option(help="Where to listen on 127.0.0.1; 0 takes a free one.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same customers and same accidents.")]
@@ -64,3 +66,43 @@ def crm(
 
     options = CrmOptions(customers, seed, bootstrap_servers, events_topic, commands_topic)
     asyncio.run(serve_crm(options, port))
+
+
+@app.command("world")
+def world(
+    seed: Annotated[int | None, typer.Option(help="The first seed; a fresh one by default.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="How many seeds, one after the other.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="How many things happen in each run.")] = 500,
+    dialect: Annotated[DialectName | None, typer.Option(help="One dialect only; both by default.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, help="How many daemons; by default one to three.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many runs side by side.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run the real daemon through accidents on virtual time, and check that every promise holds.
+
+    Kafka repeats and rebalances, ION times out, lies and refuses, processes are killed between any
+    two steps. The same seed gives the same run. A failure is one line, with the command to see it
+    again; the exit code is then 1.
+    """
+    from syncd.sim.campaign import Campaign, fresh_seed, replay_command
+    from syncd.simulation import play
+
+    first = fresh_seed() if seed is None else seed
+    dialects = [dialect.value] if dialect else [name.value for name in DialectName]
+    campaign = Campaign(range(first, first + runs), dialects, steps, replicas)
+    with progress(len(campaign.runs), "runs") as advance:
+        report = campaign.play(play, jobs, advance)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        for outcome in report.failed:
+            typer.echo(f"FAILED {outcome.failures[0]}  see it again: {replay_command(outcome)}")
+            if len(campaign.runs) == 1:
+                typer.echo("\n".join(outcome.story))
+        typer.echo(
+            f"{len(campaign.runs)} runs from seed {first}, {report.steps} steps in {report.seconds:.1f} s"
+            f" ({report.steps / report.seconds:.0f} a second), {len(report.failed)} failed"
+        )
+        typer.echo(", ".join(f"{count} {what}" for what, count in report.happened.most_common()))
+    if report.failed:
+        raise typer.Exit(1)

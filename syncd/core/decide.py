@@ -7,6 +7,7 @@ C = B, I moved            write I to the CRM
 both moved and differ     conflict: the stamps decide, else the tie policy (S4)
 no base (first link)      a blank takes the other's value; else the first-link policy
 the write is forbidden    the difference is kept and counted, never silent
+the field is frozen       the same, until a person lets it go on (S6)
 ========================  ==========================================================
 
 Two special rows follow from the policy's table. A field that the CRM never mentioned is not blank,
@@ -39,6 +40,7 @@ class Rule(StrEnum):
     FIRST_LINK = "first-link"
     BLANK_FILLED = "blank-filled"
     REVIEW = "review"
+    FROZEN = "frozen"
 
 
 CONFLICTS = frozenset({Rule.LATER_EDIT, Rule.TIE, Rule.FIRST_LINK})
@@ -210,6 +212,8 @@ def _last_writer(
 
 def _allowed(rule: FieldRule, link: Link, outcome: Outcome) -> Outcome:
     """Turn a winner into a write where direction and access let it be written."""
+    if outcome.field in link.frozen:
+        return replace(outcome, rule=Rule.FROZEN, is_kept=True)
     if outcome.winner is None:
         return replace(outcome, is_kept=True)
     target = outcome.winner.other

@@ -1,12 +1,6 @@
 """Intents: a change written down before the call, and what became of it (S1, S5, S7).
 
-The life of an intent::
-
-    PREPARED --call begins--> SENT --answered--> CONFIRMED
-        |                      |  \\--refused--> REJECTED
-        |                      |   \\--answer lost--> UNKNOWN --found, or answered late--> CONFIRMED, REJECTED
-        \\--never sent--> DROPPED \\                       \\--proven absent--> DROPPED
-                                  \\--certainly not applied--> DROPPED
+``LIFE`` is the whole life of an intent; docs/life-of-an-intent.md is drawn from it.
 """
 
 from __future__ import annotations
@@ -22,6 +16,8 @@ from syncd.core.values import Field, Millis, Side, Subject, Value, Values, value
 class Kind(StrEnum):
     CREATE = "create"
     UPDATE = "update"
+    NOTICE = "notice"
+    """Tells the CRM of something that it must know and not change by itself (S10)."""
 
 
 class IntentState(StrEnum):
@@ -39,16 +35,19 @@ class IntentState(StrEnum):
 
 OPEN = frozenset({IntentState.PREPARED, IntentState.SENT, IntentState.UNKNOWN})
 
-TRANSITIONS: Mapping[IntentState, frozenset[IntentState]] = {
-    IntentState.PREPARED: frozenset({IntentState.SENT, IntentState.DROPPED}),
-    IntentState.SENT: frozenset(
-        {IntentState.CONFIRMED, IntentState.REJECTED, IntentState.UNKNOWN, IntentState.DROPPED}
-    ),
-    IntentState.UNKNOWN: frozenset({IntentState.CONFIRMED, IntentState.REJECTED, IntentState.DROPPED}),
-    IntentState.CONFIRMED: frozenset(),
-    IntentState.REJECTED: frozenset(),
-    IntentState.DROPPED: frozenset(),
+LIFE: Mapping[tuple[IntentState, IntentState], str] = {
+    (IntentState.PREPARED, IntentState.SENT): "the call begins",
+    (IntentState.PREPARED, IntentState.DROPPED): "no longer wanted",
+    (IntentState.SENT, IntentState.CONFIRMED): "answered",
+    (IntentState.SENT, IntentState.REJECTED): "refused",
+    (IntentState.SENT, IntentState.UNKNOWN): "the answer was lost",
+    (IntentState.SENT, IntentState.DROPPED): "certainly not applied",
+    (IntentState.UNKNOWN, IntentState.CONFIRMED): "found, or answered late",
+    (IntentState.UNKNOWN, IntentState.REJECTED): "refused late",
+    (IntentState.UNKNOWN, IntentState.DROPPED): "proven absent",
+    (IntentState.REJECTED, IntentState.DROPPED): "released by a person",
 }
+"""Each step that an intent can take, and what makes it take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Intent:
     """What the CRM's answering event said of the customer; fields that it left out are done as asked."""
 
     def moved_to(self, state: IntentState, at: Millis, answer: str | None = None) -> Intent:
-        if state not in TRANSITIONS[self.state]:
+        if (self.state, state) not in LIFE:
             raise ValueError(f"an intent that is {self.state} cannot become {state}")
         return replace(self, state=state, changed_at=at, answer=answer)
 

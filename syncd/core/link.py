@@ -46,6 +46,10 @@ class Link:
     spellings: Mapping[tuple[Side, Field], Spelling] = field(default_factory=dict)
     written_at: Millis = Millis(0)
     """When we last wrote to this pair's ION customer: writes to one customer keep a distance."""
+    frozen: frozenset[Field] = frozenset()
+    """Fields that were written too often; a person lets them go on (S6)."""
+    thawed_at: Millis = Millis(0)
+    """When a person last did: writes before that count for nothing any more."""
 
     def spelt(self, side: Side, name: Field, value: Value) -> Value:
         """The value as we would write it, seeing through the side's own spelling."""

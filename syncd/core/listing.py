@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import median
 
 SIZE_TOLERANCE = 0.10
 RECENT_SWEEPS = 3
@@ -44,8 +43,8 @@ class Listing:
 def judge(listing: Listing, recent_sizes: Sequence[int]) -> SweepOutcome:
     """``recent_sizes``: customers of the last sweeps that were read through, newest first.
 
-    A listing that stays small is believed once the recent ones are small too; growth proves no
-    less about absence than sameness.
+    A listing that stays small is believed once all the recent ones were small too, but an empty one
+    never is where there were customers; growth proves no less about absence than sameness.
     """
     if not listing.is_read_through:
         return SweepOutcome.FAILED
@@ -53,7 +52,7 @@ def judge(listing: Listing, recent_sizes: Sequence[int]) -> SweepOutcome:
         return SweepOutcome.REPEATED
     if listing.announced is not None and listing.announced != listing.customers:
         return SweepOutcome.MISCOUNTED
-    recent = list(recent_sizes[:RECENT_SWEEPS])
-    if recent and listing.customers < median(recent) * (1 - SIZE_TOLERANCE):
+    recent = [size for size in recent_sizes if size][:RECENT_SWEEPS]
+    if recent and listing.customers < max(recent) * (1 - SIZE_TOLERANCE):
         return SweepOutcome.SHRUNK
     return SweepOutcome.COMPLETE

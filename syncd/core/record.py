@@ -125,6 +125,8 @@ class Record:
     """The modification time that our own last write caused."""
     missing_sweeps: int = 0
     """Complete sweeps in a row that did not list the customer (S10)."""
+    created: Millis | None = None
+    """When the side says that it made the customer, where it does."""
     row_version: int = 0
     """Counts stored changes; the store refuses to overwrite a newer one."""
 
@@ -175,6 +177,8 @@ class Reading(NamedTuple):
     modified: Millis | None
     raw: Mapping[str, object]
     """The answer as it came, for the write that must keep what syncd does not map (S5)."""
+    created: Millis | None = None
+    """When ION says that it made the customer; rounded down to whole seconds."""
 
 
 def new_record(side: Side, customer_id: str) -> Record:
@@ -218,7 +222,8 @@ def observe_reading(record: Record, reading: Reading, listed_at: Millis = BEGINN
         registers[field] = join(register, (_sighted(record, register, reading, value),))
     if registers == record.registers and record.modified == reading.modified and not record.missing_sweeps:
         return record
-    return replace(record, registers=registers, modified=reading.modified, missing_sweeps=0)
+    created = record.created if reading.created is None else reading.created
+    return replace(record, registers=registers, modified=reading.modified, missing_sweeps=0, created=created)
 
 
 def _seen_again(register: Register, at: Millis) -> Register:

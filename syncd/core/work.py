@@ -50,6 +50,8 @@ class HoldKind(StrEnum):
     """It lacks what ION requires; sent as soon as that comes."""
     REVIEW = "review"
     """A person has to say whom it belongs to, or which value is right."""
+    FROZEN = "frozen"
+    """Fields of it were written too often in a short time; the rest flows on (S6)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.commands import command_message
 from syncd.engine.ingest import RawEvent
-from syncd.engine.ports import Clock, Command, CrmAnswer, Store
+from syncd.engine.ports import Clock, Command, CrmAnswer, Posts, Store
 from syncd.mapping import CrmMapping
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class KafkaEvents:
         group: str,
         store: Store,
         clock: Clock,
-        ingest: Callable[[str, Sequence[RawEvent]], Awaitable[int]],
+        ingest: Callable[[str, Sequence[RawEvent], Mapping[int, int]], Awaitable[int]],
         on_progress: Callable[[Mapping[int, int]], None],
         on_changed: Callable[[], None],
     ) -> None:
@@ -121,7 +121,7 @@ class KafkaEvents:
             fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
             if fetched and seek.failure is None:
                 await self._store_batch(consumer, fetched)
-            else:
+            elif seek.is_done:
                 self._on_progress(await self._lags(consumer))
 
     async def _store_batch(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
@@ -130,10 +130,10 @@ class KafkaEvents:
             for records in fetched.values()
             for r in records
         ]
-        pause = 0.2
+        pause, ends = 0.2, self._ends(consumer, fetched)
         while True:
             try:
-                changed = await self._ingest(self.topic, events)
+                changed = await self._ingest(self.topic, events, ends)
                 break
             except StoreConflict:
                 continue
@@ -147,6 +147,11 @@ class KafkaEvents:
         if changed:
             self._on_changed()
         self._on_progress(await self._lags(consumer))
+
+    def _ends(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> dict[int, int]:
+        """Where the partitions end, as the answers that brought these records said."""
+        mine = consumer.assignment()
+        return {tp.partition: consumer.highwater(tp) or 0 for tp in fetched if tp in mine}
 
     async def _lags(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
         """Records behind the end, by partition, for the partitions that are ours."""
@@ -171,6 +176,8 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         self._store = store
         self.failure: Exception | None = None
+        self.is_done = False
+        """The group has given out its partitions, perhaps none of them to us."""
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Nothing is held back for a partition: what was fetched is stored or fetched again."""
@@ -178,6 +185,7 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         try:
             await self._seek(list(assigned))
+            self.is_done = True
         except Exception as error:
             self.failure = error
 
@@ -190,13 +198,13 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
             for topic in {tp.topic for tp in assigned}:
                 stored = await unit.offsets(topic)
                 mine = [tp for tp in assigned if tp.topic == topic]
-                ahead = {tp.partition: 0 for tp in mine if stored.get(tp.partition, 0) > ends[tp]}
+                known = {tp.partition: max(stored.get(tp.partition, 0), starts[tp]) for tp in mine}
+                ahead = {tp.partition: starts[tp] for tp in mine if stored.get(tp.partition, 0) > ends[tp]}
                 if ahead:
                     log.error("topic_was_recreated", topic=topic, partitions=sorted(ahead))
-                    await unit.save_offsets(topic, ahead)
+                await unit.save_offsets(topic, known | ahead, {tp.partition: ends[tp] for tp in mine})
                 for tp in mine:
-                    known = ahead.get(tp.partition, stored.get(tp.partition, 0))
-                    self._consumer.seek(tp, max(known, starts[tp]))
+                    self._consumer.seek(tp, (known | ahead)[tp.partition])
 
 
 class KafkaPosts:
@@ -242,7 +250,7 @@ class KafkaPosts:
 class KafkaSink:
     """Commands to the CRM as Kafka records; the CRM answers by its ordinary events."""
 
-    def __init__(self, posts: KafkaPosts, topic: str, mapping: CrmMapping) -> None:
+    def __init__(self, posts: Posts, topic: str, mapping: CrmMapping) -> None:
         self._posts = posts
         self._topic = topic
         self._mapping = mapping

@@ -3,28 +3,32 @@
 Before the call: a complete listing that is fresh, no candidate in matching, a look-up by e-mail
 where the dialect has one, and the intent stored. After a lost answer nothing is created for this
 customer until it is found, or proven absent by a look-up and a complete listing begun after the
-settle time; then it is tried once more.
+settle time; then it is tried once more. An ION customer that was made at that very time and belongs
+to nobody may be it, whatever it is called by now: then a person decides.
 """
 
 from __future__ import annotations
 
 from syncd.core.errors import OutcomeUnknown, Rejected, SideError
-from syncd.core.intent import Intent, IntentState, Kind, intent_id
+from syncd.core.intent import Intent, IntentState
 from syncd.core.link import How
 from syncd.core.match import DEFINITE, Candidate, Tier, Verdict, keys_of, match_key, tier_of
-from syncd.core.policy import Policy
+from syncd.core.plan import change_of
 from syncd.core.receipt import receive
 from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
-from syncd.core.values import Field, Millis, Side, Value, subject_of
+from syncd.core.values import Field, Millis, Side, Subject, subject_of
 from syncd.core.work import Again, Claim, Hold, HoldKind, Stage
 from syncd.engine.facts import Facts
-from syncd.engine.intents import Intents
+from syncd.engine.guard import Guard
+from syncd.engine.intents import Intents, create_intent
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair, load_pair
-from syncd.engine.pairing import Pairing, sent_record
+from syncd.engine.pairing import Pairing, sendable, sent_record
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
 MAX_TRIES = 2
+SEND_WITHIN_MS = 8_000
+"""From the intent to the call: less than what is left of a lease that is renewed in time."""
 
 
 class Creator:
@@ -37,6 +41,7 @@ class Creator:
         intents: Intents,
         book: LinkBook,
         pairing: Pairing,
+        guard: Guard,
         settle_ms: int,
     ) -> None:
         self._store = store
@@ -46,6 +51,7 @@ class Creator:
         self._intents = intents
         self._book = book
         self._pairing = pairing
+        self._guard = guard
         self._settle_ms = settle_ms
 
     async def create(self, claim: Claim, pair: Pair, slots: Slots) -> None:
@@ -59,7 +65,7 @@ class Creator:
         if intent is None:
             return
         try:
-            answer = await self._ion.create(intent.set, slots)
+            answer = await self._ion.create(intent.set, slots, send_by(intent))
         except SideError as error:
             await self._record_failure(claim, intent, error)
         else:
@@ -84,23 +90,25 @@ class Creator:
             if judged.verdict is not Verdict.NEW or missing or not self._facts.has_fresh_listing(now):
                 await unit.finish(claim, Again(now))
                 return None
-            values = sendable(pair.crm, policy)
-            tries = await self._tries(unit, pair.crm, values, now)
+            intent = create_intent(Side.ION, pair.crm.customer_id, sendable(pair.crm, policy), now)
+            tries = await self._tries(unit, intent, now)
             if tries >= MAX_TRIES:
                 await unit.finish(claim)
                 return None
-            return await self._intents.create_in_ion(unit, pair.crm.customer_id, values, tries + 1, now)
+            async with self._guard.admission(unit, claim.subject, now) as admission:
+                if not await admission.ask([change_of(intent, {})], writing=Side.ION):
+                    await unit.finish(claim)
+                    return None
+            return await self._intents.create_in_ion(unit, intent, tries + 1, now)
 
-    async def _tries(self, unit: Unit, crm: Record, values: dict[Field, Value], now: Millis) -> int:
+    async def _tries(self, unit: Unit, intent: Intent, now: Millis) -> int:
         """How often this very create was sent and lost before; too often means a person must look."""
-        subject = subject_of(Side.CRM, crm.customer_id)
-        known = intent_id(subject, Side.ION, Kind.CREATE, values, {})
-        earlier = (await unit.intents([known])).get(known)
+        earlier = (await unit.intents([intent.id])).get(intent.id)
         if earlier is None or earlier.answer is None or earlier.state is not IntentState.DROPPED:
             return 0
         if earlier.attempts >= MAX_TRIES:
             reason = "its create in ION was lost twice, and it is not there"
-            await unit.hold(Hold(subject, HoldKind.QUARANTINE, reason, now))
+            await unit.hold(Hold(intent.subject, HoldKind.QUARANTINE, reason, now))
         return earlier.attempts
 
     async def _observe(self, unit: Unit, readings: list[Reading]) -> None:
@@ -119,6 +127,19 @@ class Creator:
         await unit.save_candidates(subject, candidates)
         reason = "its e-mail address belongs to another customer in ION"
         await unit.hold(Hold(subject, HoldKind.REVIEW, reason, now, (Field.EMAIL.value,)))
+
+    async def _hold_for_newcomers(
+        self, unit: Unit, subject: Subject, lost: Intent, newcomers: list[Record], now: Millis
+    ) -> None:
+        """Somebody else's new customer, or ours under another name already: a person can tell."""
+        candidates = [Candidate(lost.crm_id or "", record.customer_id, Tier.COMPANY_ONLY) for record in newcomers]
+        await unit.save_candidates(subject, candidates)
+        which = ", ".join(record.customer_id for record in newcomers)
+        reason = f"the answer to its create in ION was lost, and ION customer {which}, made at that time, may be it"
+        await unit.hold(Hold(subject, HoldKind.REVIEW, reason, now))
+        for record in newcomers:
+            reason = f"it may be what the lost create of CRM customer {lost.crm_id} made"
+            await unit.hold(Hold(subject_of(Side.ION, record.customer_id), HoldKind.REVIEW, reason, now))
 
     async def _record_receipt(self, claim: Claim, intent: Intent, answer: Reading) -> None:
         policy, now = self._facts.known_policy(), self._clock.now()
@@ -176,6 +197,10 @@ class Creator:
                 await self._pairing.link_up(unit, crm_id, created.customer_id, How.CREATED_IN_ION, now, lost.set)
                 await unit.finish(claim, Again(now))
             elif self._facts.listed_from > lost.changed_at + self._settle_ms:
+                if newcomers := await self._pairing.newcomers(unit, lost):
+                    await self._hold_for_newcomers(unit, claim.subject, lost, newcomers, now)
+                    await unit.finish(claim)
+                    return
                 await unit.save_intent(lost.moved_to(IntentState.DROPPED, now, "proven absent"))
                 await unit.finish(claim, Again(now))
             else:
@@ -200,7 +225,5 @@ def _appeared_after(record: Record, at: Millis) -> bool:
     return all(sighting.first + 999 >= at for register in record.registers.values() for sighting in register)
 
 
-def sendable(crm: Record, policy: Policy) -> dict[Field, Value]:
-    """What a create sends: every field that ION takes and the CRM has, or the mapping has a default for."""
-    found = {name: policy.sent_value(crm.value(name), name) for name in policy.writes_to_ion()}
-    return {name: value for name, value in found.items() if value is not None}
+def send_by(intent: Intent) -> Millis:
+    return Millis(intent.changed_at + SEND_WITHIN_MS)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from syncd.core.errors import DecideAgain, Rejected, SideError
+from syncd.core.circuit import Circuit
+from syncd.core.errors import DecideAgain, Rejected, SideError, SideUnavailable
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Position, new_record, observe
 from syncd.core.values import Millis, Side, subject_of
 from syncd.engine.facts import Facts
 from syncd.engine.ingest import field_values
 from syncd.engine.intents import ANSWER_WAIT_MS, Intents
-from syncd.engine.ports import Clock, Command, CrmAnswer, CrmSink, Posts, Store
+from syncd.engine.ports import Clock, Command, CrmAnswer, CrmSink, Posts, Store, Unit
+
+UNANSWERED_MS, FORGET_EVERY_MS = 3_600_000, 60_000
 
 
 class Deliver:
@@ -29,11 +32,18 @@ class Deliver:
         self._clock = clock
         self._facts = facts
         self._intents = intents
+        self._circuit = Circuit()
+        self._forgot_at = Millis(0)
 
     async def commands(self, limit: int = 100) -> int:
-        """Deliver the commands that are due; how many there were."""
+        """Deliver the commands that are due, unless writes are paused; how many there were."""
         now = self._clock.now()
+        if self._circuit.wait_ms(now):
+            return 0
         async with self._store.begin() as unit:
+            if (await unit.guard_state()).paused_since is not None:
+                return 0
+            await self._forget_unanswered(unit, now)
             due = await unit.commands_due(now, limit)
             for intent in due:
                 wait_ms = min(3_600_000, ANSWER_WAIT_MS * 2 ** min(intent.attempts, 6))
@@ -41,6 +51,15 @@ class Deliver:
         for intent in due:
             await self._deliver(intent.sent_again(now))
         return len(due)
+
+    async def _forget_unanswered(self, unit: Unit, now: Millis) -> None:
+        """A command that was given up, and not answered in an hour, will not be any more."""
+        if now < self._forgot_at + FORGET_EVERY_MS:
+            return
+        self._forgot_at = now
+        await self._intents.drop(
+            unit, await unit.unknown_commands(Millis(now - UNANSWERED_MS)), now, "never answered"
+        )
 
     async def messages(self, limit: int = 500) -> int:
         """Hand waiting messages to Kafka; how many there were."""
@@ -55,12 +74,25 @@ class Deliver:
     async def _deliver(self, intent: Intent) -> None:
         answer: object = None
         try:
+            if self._circuit.wait_ms(self._clock.now()):
+                raise SideUnavailable("the CRM does not answer; it is tried again soon")
             answer = await self._sink.deliver(Command(intent, intent.at))
         except SideError as error:
+            if isinstance(error, SideUnavailable):
+                self._circuit = self._circuit.failed(self._clock.now())
             await self._take_failure(intent, error)
             answer = error.answer if isinstance(error, DecideAgain) else None
+        else:
+            self._circuit = Circuit()
+            if intent.kind is Kind.NOTICE:
+                await self._noticed(intent)
         if isinstance(answer, CrmAnswer):
             await self._take_answer(intent, answer)
+
+    async def _noticed(self, intent: Intent) -> None:
+        """A notice is answered by nobody: delivered is done."""
+        async with self._store.begin() as unit:
+            await self._intents.confirmed(unit, intent, self._clock.now())
 
     async def _take_failure(self, sent: Intent, error: SideError) -> None:
         """The CRM said no, or nothing. An event may have answered the command meanwhile: then it stands."""

@@ -47,8 +47,14 @@ class Facts:
     rng: random.Random = field(default_factory=random.Random)
     policy: Policy | None = None
     """Known once ION's dialect is known."""
-    crm_caught_up_at: Millis | None = None
-    """When the events topic was last seen read to its end."""
+    context: str = ""
+    """Fingerprint of the configuration and version that decides (S9)."""
+    listing_changes: int = 0
+    """Changes found by a sweep that is still under way."""
+    has_joined: bool = False
+    """Kafka has given out the partitions of the events topic, perhaps none of them to this replica."""
+    is_oriented: bool = False
+    """Both sides were seen whole once since the start."""
     listed_from: Millis = Millis(0)
     """Start of the last complete sweep."""
     listing_ms: int = 0

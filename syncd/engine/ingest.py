@@ -95,10 +95,11 @@ class Ingest:
         self._decode = decode
         self._describe_letter = describe_letter
 
-    async def ingest(self, topic: str, events: Sequence[RawEvent]) -> int:
+    async def ingest(self, topic: str, events: Sequence[RawEvent], ends: Mapping[int, int]) -> int:
         """Store what the events say, and where they end; how many customers changed.
 
-        Events below the stored offset were stored before: they are passed over.
+        Events below the stored offset were stored before: they are passed over. ``ends``: where
+        the partitions end as far as Kafka said, so that everybody knows how much is still to come.
         """
         now = self._clock.now()
         async with self._store.begin() as unit:
@@ -108,12 +109,33 @@ class Ingest:
             changed |= await self._take_refusals(unit, batch.refusals, now)
             await self._bury(unit, batch.letters)
             await unit.enqueue(sorted(changed), now)
-            await unit.save_offsets(topic, batch.offsets)
+            await unit.save_offsets(topic, batch.offsets, ends)
         for (form, outcome), count in batch.forms.items():
             self._counters.event(form, outcome, count)
         for letter in batch.letters:
             self._counters.dead_letter(letter.reason)
         return len(changed)
+
+    async def redrive(self, letter: DeadLetter) -> Unusable | None:
+        """Try an event again that was set aside; what is still wrong with it, or ``None`` when it is stored.
+
+        Its own time and place in the topic order it among the customer's events, so that newer ones
+        keep the upper hand.
+        """
+        now = self._clock.now()
+        event = RawEvent(
+            letter.topic, letter.partition, letter.offset, letter.at, letter.key, letter.value, letter.headers
+        )
+        told = self._decode(event, now)
+        if isinstance(told, Unusable):
+            return told
+        async with self._store.begin() as unit:
+            batch = self._sort([event], now)
+            changed = await self._observe(unit, batch, now)
+            changed |= await self._take_refusals(unit, batch.refusals, now)
+            await unit.enqueue(sorted(changed), now)
+            await unit.unbury(letter.id)
+        return None
 
     def _sort(self, events: Sequence[RawEvent], now: Millis) -> _Batch:
         batch = _Batch()

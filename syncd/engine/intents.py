@@ -5,12 +5,14 @@ All methods work inside the caller's transaction and call no side.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from syncd.core.decide import Decision, Outcome
 from syncd.core.intent import Intent, IntentState, Kind, intent_id
-from syncd.core.link import Link
+from syncd.core.link import Link, LinkState
+from syncd.core.plan import Change, ChangeKind, change_of
 from syncd.core.policy import Policy
 from syncd.core.receipt import agree_on, arrived, receive, side_label
 from syncd.core.record import Stamp
@@ -44,7 +46,7 @@ class Intents:
         """
         wanted = decision.to_crm
         if waiting is not None:
-            if wanted and all(waiting.set.get(name) == value for name, value in wanted.items()):
+            if covers(waiting, wanted):
                 return None
             if waiting.state is IntentState.PREPARED:
                 await self.drop(unit, [waiting], now)
@@ -81,7 +83,7 @@ class Intents:
         """
         older, waiting = list[Intent](), None
         held = pair.crm.values() if pair.crm else {}
-        for intent in (intent for intent in pair.intents if intent.side is Side.CRM):
+        for intent in (i for i in pair.intents if i.side is Side.CRM and i.kind is not Kind.NOTICE):
             if intent.answered is not None:
                 receipt = receive(link, intent, intent.answered, policy, pair.region)
                 link, done = receipt.link, receipt.confirmed
@@ -103,10 +105,10 @@ class Intents:
                 waiting = intent
         return link, waiting
 
-    async def drop(self, unit: Unit, intents: Iterable[Intent], now: Millis) -> None:
+    async def drop(self, unit: Unit, intents: Iterable[Intent], now: Millis, why: str | None = None) -> None:
         """These were never sent, or can't be carried out any more."""
         for intent in intents:
-            await unit.save_intent(intent.moved_to(IntentState.DROPPED, now))
+            await unit.save_intent(intent.moved_to(IntentState.DROPPED, now, why))
 
     def count_kept(self, decision: Decision) -> None:
         """Differences that no rule allows to write are counted, never silent (S3)."""
@@ -130,50 +132,42 @@ class Intents:
             winner = outcome.winner or intent.side.other
             self._counters.conflict(outcome.field, winner.value, outcome.rule.value)
 
-    async def create_in_crm(self, unit: Unit, ion_id: str, values: Values, now: Millis) -> None:
+    async def create_in_crm(self, unit: Unit, intent: Intent, now: Millis) -> None:
         """Ask the CRM, once and under a deterministic id, to create what is new in ION."""
-        subject = subject_of(Side.ION, ion_id)
-        intent = Intent(
-            id=intent_id(subject, Side.CRM, Kind.CREATE, {}, {}),
-            subject=subject,
-            side=Side.CRM,
-            kind=Kind.CREATE,
-            set=values,
-            expect={},
-            state=IntentState.PREPARED,
-            at=now,
-            ion_id=ion_id,
-            why={"rule": "new-in-ion"},
-            changed_at=now,
-        )
         earlier = (await unit.intents([intent.id])).get(intent.id)
         if earlier is not None and earlier.state is IntentState.REJECTED:
             reason = f"the CRM refused to create it: {earlier.answer}"
-            await unit.hold(Hold(subject, HoldKind.QUARANTINE, reason, now))
+            await unit.hold(Hold(intent.subject, HoldKind.QUARANTINE, reason, now))
             return
         await self.open(unit, intent, (), now)
         await self._send_off(unit, intent, earlier, now)
 
-    async def create_in_ion(self, unit: Unit, crm_id: str, values: Values, attempts: int, now: Millis) -> Intent:
-        """The intent of a create in ION, already marked as sent: the call follows at once."""
-        subject = subject_of(Side.CRM, crm_id)
-        intent = Intent(
-            id=intent_id(subject, Side.ION, Kind.CREATE, values, {}),
-            subject=subject,
-            side=Side.ION,
-            kind=Kind.CREATE,
-            set=values,
-            expect={},
-            state=IntentState.SENT,
-            at=now,
-            crm_id=crm_id,
-            why={"rule": "new-in-crm"},
-            attempts=attempts,
-            changed_at=now,
-        )
+    async def create_in_ion(self, unit: Unit, intent: Intent, attempts: int, now: Millis) -> Intent:
+        """The intent of a create in ION, marked as sent: the call follows at once."""
+        intent = replace(intent, state=IntentState.SENT, attempts=attempts)
         await self.open(unit, intent, (), now)
         await unit.save_intent(intent)
         return intent
+
+    async def notice(self, unit: Unit, link: Link, what: str, now: Millis) -> None:
+        """Tell the CRM of what became of the pair; it answers nothing (S10)."""
+        subject = subject_of(Side.CRM, link.crm_id)
+        intent = Intent(
+            id=intent_id(subject, Side.CRM, Kind.NOTICE, {}, {}, f"{what} {link.since}"),
+            subject=subject,
+            side=Side.CRM,
+            kind=Kind.NOTICE,
+            set={},
+            expect={},
+            state=IntentState.PREPARED,
+            at=now,
+            crm_id=link.crm_id,
+            ion_id=link.ion_id,
+            why={"notice": what},
+            changed_at=now,
+        )
+        await self.open(unit, intent, (), now)
+        await unit.save_intent(intent, deliver_at=now)
 
     async def confirmed(self, unit: Unit, intent: Intent, now: Millis) -> None:
         if intent.state is IntentState.PREPARED:  # the side had it before the command went out
@@ -196,6 +190,23 @@ class Intents:
         await unit.hold(Hold(intent.subject, HoldKind.QUARANTINE, reason, now, fields))
 
 
+def covers(waiting: Intent | None, wanted: Values) -> bool:
+    """A command that is out asks for all of this already."""
+    return (
+        waiting is not None and bool(wanted) and all(waiting.set.get(name) == value for name, value in wanted.items())
+    )
+
+
+def wanted_changes(link: Link, decision: Decision, waiting: Intent | None, now: Millis) -> list[Change]:
+    """What a decision wants to write and no command under way asks for already, one change a side."""
+    changes = []
+    if decision.to_crm and not covers(waiting, decision.to_crm):
+        changes.append(change_of(update_intent(link, decision, Side.CRM, now), link.base))
+    if decision.to_ion:
+        changes.append(change_of(update_intent(link, decision, Side.ION, now), link.base))
+    return changes
+
+
 def update_intent(link: Link, decision: Decision, side: Side, now: Millis) -> Intent:
     """What is decided for one side, as an intent that the same decision always names alike."""
     outcomes = [outcome for outcome in decision.outcomes if outcome.write_to is side]
@@ -215,6 +226,39 @@ def update_intent(link: Link, decision: Decision, side: Side, now: Millis) -> In
         crm_id=link.crm_id,
         ion_id=link.ion_id,
         why={outcome.field.value: _reason(outcome) for outcome in outcomes},
+        changed_at=now,
+    )
+
+
+def link_change(link: Link, state: LinkState, now: Millis) -> Change:
+    """The pair is to stand still, because of the side where the customer is gone: for the guard to count."""
+    side = Side.CRM if state is LinkState.DELETED_IN_CRM else Side.ION
+    subject = subject_of(Side.CRM, link.crm_id)
+    name = hashlib.sha256(f"{subject} {state} {link.since}".encode()).hexdigest()[:32]
+    why = {"link": state.value}
+    return Change(name, subject, side, ChangeKind.LINK, {}, {}, link.base, now, link.crm_id, link.ion_id, why)
+
+
+def create_intent(side: Side, customer_id: str, values: Values, now: Millis) -> Intent:
+    """A create on ``side`` of the customer that the other side has as ``customer_id``.
+
+    What is sent to the CRM has no part in the id: it is asked once for each ION customer, whatever
+    has become of its values.
+    """
+    subject = subject_of(side.other, customer_id)
+    is_crm = side is Side.CRM
+    return Intent(
+        id=intent_id(subject, side, Kind.CREATE, {} if is_crm else values, {}),
+        subject=subject,
+        side=side,
+        kind=Kind.CREATE,
+        set=values,
+        expect={},
+        state=IntentState.PREPARED,
+        at=now,
+        crm_id=None if is_crm else customer_id,
+        ion_id=customer_id if is_crm else None,
+        why={"rule": f"new-in-{side.other}"},
         changed_at=now,
     )
 

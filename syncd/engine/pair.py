@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from syncd.core.intent import Intent, Kind
-from syncd.core.link import Link
+from syncd.core.link import Link, LinkState
 from syncd.core.receipt import region_of
 from syncd.core.record import Record
 from syncd.core.values import Side, Subject, split_subject, subject_of
@@ -32,6 +32,34 @@ class Pair:
     def unresolved_create(self) -> Intent | None:
         intent = self.unresolved
         return intent if intent is not None and intent.kind is Kind.CREATE else None
+
+    @property
+    def state_seen(self) -> LinkState:
+        """The state that the link should have by what both sides show now (S10).
+
+        A deletion in the CRM stops the pair, and an edit after it starts it again. What is missing
+        in ION stays so until a listing shows it again; that it is gone, ``push`` finds out.
+        """
+        if self.link is not None and self.crm is None:
+            return self.link.state  # a link from the links topic, ahead of its records
+        if self.crm is not None and self.crm.is_deleted:
+            return LinkState.DELETED_IN_CRM
+        is_missing = self.link is not None and self.link.state is LinkState.MISSING_IN_ION
+        if is_missing and self.ion is not None and self.ion.missing_sweeps:
+            return LinkState.MISSING_IN_ION
+        return LinkState.LINKED
+
+    @property
+    def is_standing_still(self) -> bool:
+        """Linked, and to be left alone on both sides, or only now to be taken up again."""
+        return self.link is not None and (self.link.state, self.state_seen) != (LinkState.LINKED, LinkState.LINKED)
+
+    @property
+    def both(self) -> tuple[Record, Record]:
+        """Both records; only for a pair that is known to have them."""
+        if self.crm is None or self.ion is None:
+            raise RuntimeError(f"{self.subject} lacks a record")
+        return self.crm, self.ion
 
     @property
     def region(self) -> str | None:

@@ -9,16 +9,24 @@ from collections.abc import Iterable, Mapping
 
 from syncd.core.intent import Intent, Kind
 from syncd.core.link import How, Link, LinkState
+from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.match import Match, Verdict, keys_of, match
+from syncd.core.plan import ChangeState, change_of
 from syncd.core.policy import Policy
 from syncd.core.record import Position, Record, Sighting
 from syncd.core.values import CrmId, Field, IonId, Millis, Side, Value, subject_of
 from syncd.core.work import Again, DecisionEntry, Hold, HoldKind, Stage
 from syncd.engine.facts import Facts
-from syncd.engine.intents import Intents
+from syncd.engine.guard import Admission
+from syncd.engine.intents import Intents, create_intent
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair
 from syncd.engine.ports import Unit
+
+ION_CLOCK_MS = 10_000
+"""How far ION's clock may be from ours."""
+CREATE_MS = 40_000
+"""From a create's intent until it must have taken effect, if it ever does: it is sent within seconds."""
 
 
 class Pairing:
@@ -27,16 +35,21 @@ class Pairing:
         self._intents = intents
         self._book = book
 
-    async def pair_up(self, unit: Unit, pair: Pair, policy: Policy, now: Millis, attempts: int) -> Again | None:
+    async def pair_up(
+        self, unit: Unit, pair: Pair, policy: Policy, admission: Admission, now: Millis, attempts: int
+    ) -> Again | None:
         customer = pair.customer
-        if customer is None or customer.is_deleted:
+        if customer is None or not is_present(customer):
             await unit.release(pair.subject)
+            if customer is not None:
+                await self._link_the_gone(unit, customer, now)
             return None
-        if not self._is_oriented():
+        if not await self._is_oriented(unit):
             return Again(Millis(now + self._facts.poll_ms // 4), attempts=0)
         if customer.side is Side.ION and await self._is_being_created(unit, customer, now):
-            return Again(Millis(now + 2_000))
-        if await self._notes_somebody_else(unit, customer, now):
+            is_held = any(hold.kind is HoldKind.REVIEW for hold in await unit.holds_of(pair.subject))
+            return None if is_held else Again(Millis(now + 2_000))
+        if await self._notes_somebody_else(unit, customer, now) or await self._link_the_gone(unit, customer, now):
             return None
         found = await self.judge(unit, customer)
         if found.verdict is Verdict.LINK:
@@ -53,8 +66,8 @@ class Pairing:
             # so who no longer saw the intent sees the link now.
             return Again(now)
         if customer.side is Side.CRM:
-            return await self._new_in_crm(unit, customer, policy, now, attempts)
-        return await self._new_in_ion(unit, pair, customer, policy, now)
+            return await self._new_in_crm(unit, customer, policy, admission, now, attempts)
+        return await self._new_in_ion(unit, pair, customer, policy, admission, now)
 
     async def judge(self, unit: Unit, customer: Record) -> Match:
         """Compare with the unlinked customers of the other side that share a key with this one."""
@@ -85,6 +98,9 @@ class Pairing:
                 await self._intents.confirmed(unit, intent, now)
                 how = How.CREATED_IN_CRM if intent.side is Side.CRM else How.CREATED_IN_ION
                 base = base or intent.set
+        for subject in (mine, theirs):  # what was to be created is there
+            waiting = [c.id for c in await unit.changes_of(subject) if c.state is not ChangeState.SPENT]
+            await unit.drop_changes(waiting)
         link = Link(CrmId(crm_id), IonId(ion_id), LinkState.LINKED, how, now, base or {})
         await self._book.add(unit, link)
         await unit.log([DecisionEntry(now, mine, crm_id, ion_id, "linked", None, {"how": how.value})])
@@ -98,9 +114,24 @@ class Pairing:
         missing = [name for name in policy.required_by_ion if policy.sent_value(customer.value(name), name) is None]
         return tuple(missing)
 
-    def _is_oriented(self) -> bool:
+    async def _link_the_gone(self, unit: Unit, customer: Record, now: Millis) -> bool:
+        """A CRM customer that was created for an ION customer, and one of them is gone by now: they are
+        a pair all the same, one that stands still, so that neither side is asked to create it anew."""
+        noted = customer.noted_ion_id
+        ion = (await unit.records(Side.ION, [noted])).get(noted) if noted else None
+        if ion is None or noted is None or await unit.links(Side.ION, [noted]):
+            return False
+        if is_present(customer) and is_present(ion):
+            return False
+        await self.link_up(unit, customer.customer_id, noted, How.CRM_NOTE, now)
+        return True
+
+    async def _is_oriented(self, unit: Unit) -> bool:
         """Both sides were seen whole once: before that, what looks alone may just not have come yet."""
-        return self._facts.listed_from > 0 and self._facts.crm_caught_up_at is not None
+        facts = self._facts
+        if not facts.is_oriented:
+            facts.is_oriented = facts.has_joined and facts.listed_from > 0 and not await unit.behind()
+        return facts.is_oriented
 
     async def _notes_somebody_else(self, unit: Unit, customer: Record, now: Millis) -> bool:
         """The CRM notes an ION id that can't be linked: nothing is created while that stands."""
@@ -120,13 +151,21 @@ class Pairing:
         keys = keys_of(customer)
         for intent in await unit.open_creates(Side.ION):
             theirs = keys_of(sent_record(intent))
-            if (keys.email and keys.email == theirs.email) or (keys.company and keys.company == theirs.company):
+            is_alike = (keys.email and keys.email == theirs.email) or (
+                keys.company and keys.company == theirs.company
+            )
+            if is_alike or customer in await self.newcomers(unit, intent):
                 await unit.enqueue([intent.subject], now)
                 return True
         return False
 
+    async def newcomers(self, unit: Unit, create: Intent) -> list[Record]:
+        """Unlinked ION customers that were made when this create may have taken effect."""
+        start, end = create.at - ION_CLOCK_MS, create.at + CREATE_MS + ION_CLOCK_MS
+        return present(await unit.created_between(Millis(start), Millis(end)))
+
     async def _new_in_crm(
-        self, unit: Unit, customer: Record, policy: Policy, now: Millis, attempts: int
+        self, unit: Unit, customer: Record, policy: Policy, admission: Admission, now: Millis, attempts: int
     ) -> Again | None:
         subject = subject_of(Side.CRM, customer.customer_id)
         if not policy.creates_in_ion:
@@ -142,10 +181,12 @@ class Pairing:
         await unit.release(subject)
         if not self._facts.has_fresh_listing(now):
             return Again(Millis(now + self._facts.poll_ms // 2))
-        return Again(now, Stage.CALL, attempts)
+        intent = create_intent(Side.ION, customer.customer_id, sendable(customer, policy), now)
+        admitted = await admission.ask([change_of(intent, {})])
+        return Again(now, Stage.CALL, attempts) if admitted else None
 
     async def _new_in_ion(
-        self, unit: Unit, pair: Pair, customer: Record, policy: Policy, now: Millis
+        self, unit: Unit, pair: Pair, customer: Record, policy: Policy, admission: Admission, now: Millis
     ) -> Again | None:
         if pair.open_intent(Side.CRM) is not None:
             return None  # asked for already; the answer wakes us
@@ -155,12 +196,25 @@ class Pairing:
             return None
         await unit.release(pair.subject)
         values = {name: value for name, value in customer.values().items() if _flows_to_crm(policy, name)}
-        await self._intents.create_in_crm(unit, customer.customer_id, values, now)
+        intent = create_intent(Side.CRM, customer.customer_id, values, now)
+        if await admission.ask([change_of(intent, {})], writing=Side.CRM):
+            await self._intents.create_in_crm(unit, intent, now)
         return None
 
 
+def is_present(record: Record) -> bool:
+    """Neither deleted nor, as far as complete listings tell, gone: fit to be linked or created."""
+    return not record.is_deleted and record.missing_sweeps < MISSING_SWEEPS
+
+
 def present(records: Iterable[Record]) -> list[Record]:
-    return [record for record in records if not record.is_deleted]
+    return [record for record in records if is_present(record)]
+
+
+def sendable(crm: Record, policy: Policy) -> dict[Field, Value]:
+    """What a create sends: every field that ION takes and the CRM has, or the mapping has a default for."""
+    found = {name: policy.sent_value(crm.value(name), name) for name in policy.writes_to_ion()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def sent_record(intent: Intent) -> Record:

@@ -1,4 +1,4 @@
-"""Carrying a decision to ION: reading → decide once more → intent → call → receipt (S5, S7).
+"""Carrying a decision to ION: reading → decide once more → guard → intent → call → receipt (S5, S7).
 
 The caller holds the claim and the slots of the budget. The intent is stored, with what it expects,
 in a transaction that ends before the call begins; the receipt is stored in one that checks the
@@ -9,23 +9,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import structlog
+
+from syncd.core.budget import Lane
 from syncd.core.decide import decide
 from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Transient
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link, LinkState
+from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.receipt import agree_on, arrived, receive
 from syncd.core.record import Reading, Record, is_stale, new_record, observe_reading, observe_write
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values
 from syncd.core.work import Again, Claim, Stage
-from syncd.engine.create import Creator
+from syncd.engine.create import Creator, send_by
 from syncd.engine.facts import Facts
-from syncd.engine.intents import Intents, named
+from syncd.engine.guard import Guard
+from syncd.engine.intents import Intents, link_change, named, wanted_changes
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair, load_pair
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
+CALL_MS = 1_000
+"""What lies between taking a listed reading that is just fresh enough and building a write on it."""
 CROWD = 5
 """From so many customers waiting for a write on, a call saved counts for more than a GET's freshness."""
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class Need:
 
     slots: int
     takes_listed_reading: bool
+    lane: Lane = Lane.WRITE
 
 
 class Pusher:
@@ -50,6 +61,7 @@ class Pusher:
         intents: Intents,
         book: LinkBook,
         creator: Creator,
+        guard: Guard,
     ) -> None:
         self._store = store
         self._ion = ion
@@ -58,12 +70,15 @@ class Pusher:
         self._intents = intents
         self._book = book
         self._creator = creator
+        self._guard = guard
 
     async def needs(self, subject: Subject) -> Need:
         """What a push of this customer will take, as things stand."""
         async with self._store.begin() as unit:
             pair = await load_pair(unit, subject)
             waiting, _ = (await unit.pending()).get(Stage.CALL, (0, 0))
+        if pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
+            return Need(1, takes_listed_reading=False, lane=Lane.VERIFY)
         is_crowd = waiting >= CROWD
         listed = is_crowd and self._listed_reading(pair) is not None
         return Need(1 if listed else 2, takes_listed_reading=listed)
@@ -74,7 +89,8 @@ class Pusher:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)
         try:
-            if pair.subject != claim.subject or pair.customer is None:
+            is_idle = pair.is_standing_still and pair.unresolved is None
+            if pair.subject != claim.subject or pair.customer is None or is_idle:
                 await self._put_off(claim, Again(self._clock.now()))
             elif pair.link is not None:
                 await self._update(claim, pair, pair.link, slots, need)
@@ -88,14 +104,15 @@ class Pusher:
         if reading is None:
             reading = await self._ion.get(link.ion_id, slots)
         if reading is None:
-            raise Transient(f"ION has no customer {link.ion_id} at present")
+            await self._not_there(claim, link.ion_id)
+            return
         self._facts.fresh.remember(reading)
         written = await self._write_down(claim, reading)
         if written is None:
             return
         intent, changes = written
         try:
-            answer = await self._ion.update(reading, changes, slots)
+            answer = await self._ion.update(reading, changes, slots, send_by(intent))
         except SideError as error:
             await self._record_failure(claim, intent, error)
         else:
@@ -114,6 +131,8 @@ class Pusher:
         never shows. ``None``: nothing is to be written, and the claim is finished.
         """
         policy, now = self._facts.known_policy(), self._clock.now()
+        if now - reading.asked > self._facts.fresh.fresh_ms + CALL_MS:
+            raise Transient("ION's answer came too late to build a write on it")
         async with self._store.begin() as unit:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)
@@ -126,7 +145,7 @@ class Pusher:
                 self._facts.fresh.forget(reading.ion_id)
                 raise Transient("ION answered with an older state than it showed before")
             ion = observe_reading(before, reading, self._facts.listed_from)
-            link, _ = await self._intents.confirm_commands(unit, pair, link, policy, now)
+            link, waiting = await self._intents.confirm_commands(unit, pair, link, policy, now)
             if pair.unresolved is not None:
                 link = await self._resolve(unit, pair, link, pair.unresolved, ion, now)
             if ion is not before:
@@ -137,9 +156,40 @@ class Pusher:
                     await self._book.save(unit, link, pair.link)
                 await unit.finish(claim, Again(now))
                 return None
+            wanted = wanted_changes(link, decision, waiting, now)
+            async with self._guard.admission(unit, claim.subject, now) as admission:
+                if Side.ION not in await admission.ask(wanted, writing=Side.ION):
+                    await self._book.save(unit, link, pair.link)
+                    await unit.finish(claim)
+                    return None
             await self._book.save(unit, replace(link, written_at=now), pair.link)
             hidden = {name: link.base[name] for name in policy.hidden_in_ion() if link.base.get(name) is not None}
             return await self._intents.write_ion(unit, link, decision, now), {**hidden, **decision.to_ion}
+
+    async def _not_there(self, claim: Claim, ion_id: str) -> None:
+        """ION says that it has no such customer. Believed only where complete listings miss it too (S10)."""
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            pair = await load_pair(unit, claim.subject)
+            if pair.link is None or pair.ion is None or pair.ion.missing_sweeps < MISSING_SWEEPS:
+                raise Transient(f"ION has no customer {ion_id} at present")
+            if pair.unresolved is not None:
+                await self._intents.drop(unit, [pair.unresolved], now, "the customer is gone from ION")
+            if pair.link.state is LinkState.LINKED:
+                await self._part(unit, pair.link, now)
+            await unit.finish(claim, Again(now))
+
+    async def _part(self, unit: Unit, link: Link, now: Millis) -> None:
+        """The pair stands still from now on, if the guard lets it, and the CRM is told."""
+        change = link_change(link, LinkState.MISSING_IN_ION, now)
+        async with self._guard.admission(unit, change.subject, now) as admission:
+            if not await admission.ask([change], writing=Side.ION):
+                return
+        gone = replace(link, state=LinkState.MISSING_IN_ION, since=now)
+        await self._book.save(unit, gone, link)
+        await self._intents.notice(unit, gone, "gone-from-ion", now)
+        log.warning("customer_gone_from_ion", crm_id=link.crm_id, ion_id=link.ion_id)
 
     async def _resolve(self, unit: Unit, pair: Pair, link: Link, intent: Intent, ion: Record, now: Millis) -> Link:
         """The answer of an update was lost: the reading says which of its fields ION holds now."""

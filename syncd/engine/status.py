@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from syncd.core.budget import Ledger
+from syncd.core.guard import NOTHING
 from syncd.core.intent import IntentState
 from syncd.core.listing import SweepOutcome
+from syncd.core.plan import ChangeState
 from syncd.core.values import Millis, Side
 from syncd.core.work import HoldKind, Stage, Sweep
 from syncd.engine.ports import Store
@@ -25,6 +27,10 @@ class Status:
     oldest_command_seconds: float
     unknown_outcomes: int
     holds: dict[str, int]
+    held_changes: int
+    """Changes that wait for a person, because the guard holds or writes are paused."""
+    held_reason: str
+    is_paused: bool
     budget_limit: int
     budget_rate: float
     budget_used: int
@@ -47,6 +53,8 @@ async def survey(store: Store, now: Millis, events_topic: str) -> Status:
         sweeps = await unit.recent_sweeps(SWEEPS_SHOWN)
         tokens = await unit.tokens()
         offsets = await unit.offsets(events_topic)
+        guard = await unit.guard_state()
+        changes = await unit.tally_changes(now)
     complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
     waiting = [
         found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
@@ -61,6 +69,9 @@ async def survey(store: Store, now: Millis, events_topic: str) -> Status:
         oldest_command_seconds=max(0, now - min((at for _, at in waiting), default=now)) / 1000,
         unknown_outcomes=sum(count for (_, state), (count, _) in intents.items() if state is IntentState.UNKNOWN),
         holds={kind.value: holds.get(kind, 0) for kind in HoldKind},
+        held_changes=changes.get(ChangeState.WAITING, NOTHING).changes if guard.is_closed else 0,
+        held_reason=guard.reason if guard.held_since is not None else "",
+        is_paused=guard.paused_since is not None,
         budget_limit=ledger.limit if ledger else 0,
         budget_rate=ledger.rate if ledger else 0.0,
         budget_used=_used(ledger, now),

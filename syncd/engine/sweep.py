@@ -1,7 +1,8 @@
 """Finding ION's edits: one complete listing, compared with the records (S2, S10).
 
 ION has no webhooks. A sweep that finds nothing new writes nothing; a customer that a sweep does
-not list is not gone, it only counts as not listed, and only if the sweep was complete.
+not list is not gone, it only counts as not listed, and only if the sweep was complete. After three
+such sweeps in a row it is queued, and ``push`` asks ION for it by its id.
 
 Next in the flow: ``reconcile``, for the customers whose reading differs from their record.
 """
@@ -31,11 +32,13 @@ class Sweeper:
         self._counters = counters
 
     async def remember_last(self) -> None:
-        """After a restart: the last complete sweep still says when everyone was last seen."""
+        """The last complete sweep, before a restart or by another replica: it says when everyone was last seen."""
         async with self._store.begin() as unit:
             sweeps = await unit.recent_sweeps(RECENT_SWEEPS)
-        complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
-        self._facts.listed_from = max([self._facts.listed_from, *complete])
+        complete = [sweep for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
+        if complete and complete[0].started > self._facts.listed_from:
+            self._facts.listed_from = complete[0].started
+            self._facts.listing_ms = complete[0].ended - complete[0].started
 
     async def sweep(self) -> Sweep:
         """List ION once. A failed page ends the sweep; what was read until then counts.
@@ -53,10 +56,13 @@ class Sweeper:
                 listed.update(reading.ion_id for reading in page.readings)
                 is_repeated |= page.is_repeated or _is_repeat(page, prints)
                 changed += await self._observe(page.readings)
+                self._facts.listing_changes = changed
                 if is_repeated:
                     break  # it proves nothing any more, and may never end
         except SideError as error:
             failure = error
+        finally:
+            self._facts.listing_changes = 0
         listing = Listing(len(listed), failure is None, is_repeated, announced)
         sweep = await self._record(listing, listed, started, pages, changed)
         if failure is not None:
@@ -83,7 +89,7 @@ class Sweeper:
                     self._counters.echo(Side.ION)  # the first sweep since our write shows what we wrote
             await unit.save_records(changed)
             links = await unit.links(Side.ION, [record.customer_id for record in changed])
-            await unit.enqueue([_subject(record, links) for record in changed], now)
+            await unit.enqueue([_subject(record.customer_id, links) for record in changed], now)
         return len(changed)
 
     async def _record(self, listing: Listing, listed: set[str], started: Millis, pages: int, changed: int) -> Sweep:
@@ -93,7 +99,9 @@ class Sweeper:
             sizes = [sweep.customers for sweep in recent if sweep.outcome.was_read_through]
             outcome = judge(listing, sizes)
             if outcome is SweepOutcome.COMPLETE:
-                await unit.note_missing(listed, started)
+                due = await unit.note_missing(listed, started)
+                links = await unit.links(Side.ION, due)
+                await unit.enqueue([_subject(ion_id, links) for ion_id in due], ended)
             sweep = Sweep(started, ended, pages, listing.customers, changed, outcome)
             await unit.save_sweep(sweep)
         if outcome is SweepOutcome.COMPLETE:
@@ -103,9 +111,9 @@ class Sweeper:
         return sweep
 
 
-def _subject(record: Record, links: Mapping[str, Link]) -> Subject:
-    link = links.get(record.customer_id)
-    return subject_of(Side.ION, record.customer_id) if link is None else subject_of(Side.CRM, link.crm_id)
+def _subject(ion_id: str, links: Mapping[str, Link]) -> Subject:
+    link = links.get(ion_id)
+    return subject_of(Side.ION, ion_id) if link is None else subject_of(Side.CRM, link.crm_id)
 
 
 def _is_repeat(page: Page, prints: set[bytes]) -> bool:

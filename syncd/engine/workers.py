@@ -7,11 +7,11 @@ another takes over. One customer's trouble never holds up another's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
-from syncd.core.budget import Lane
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Stage
@@ -22,8 +22,6 @@ from syncd.engine.reconcile import Reconciler
 
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
-IDLE_SECONDS = 1.0
-"""The longest sleep between two looks at the queue, for work that another replica queued."""
 MAX_DECIDING, MAX_PUSHING = 100, 32
 AT_ONCE = 8
 """Customers decided side by side: enough to keep PostgreSQL busy while we think."""
@@ -53,6 +51,30 @@ class Wake:
         self._event.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Wakes:
+    """One for each loop that has something to wait for."""
+
+    decide: Wake = field(default_factory=Wake)
+    push: Wake = field(default_factory=Wake)
+    judge: Wake = field(default_factory=Wake)
+    send_commands: Wake = field(default_factory=Wake)
+    send_messages: Wake = field(default_factory=Wake)
+
+    def of(self, stage: Stage) -> Wake:
+        return self.decide if stage is Stage.DECIDE else self.push
+
+    def arrived(self) -> None:
+        """Something new is known of a customer."""
+        self.decide.set()
+        self.send_messages.set()
+
+    def decided(self) -> None:
+        """Customers were decided: the rest of the flow may have something to do."""
+        for wake in (self.push, self.judge, self.send_commands, self.send_messages):
+            wake.set()
+
+
 class Workers:
     def __init__(
         self,
@@ -62,8 +84,8 @@ class Workers:
         facts: Facts,
         reconciler: Reconciler,
         pusher: Pusher,
-        wakes: Mapping[Stage, Wake],
-        outgoing: Wake,
+        wakes: Wakes,
+        idle_seconds: float,
     ) -> None:
         self._store = store
         self._gate = gate
@@ -72,7 +94,7 @@ class Workers:
         self._reconciler = reconciler
         self._pusher = pusher
         self._wakes = wakes
-        self._outgoing = outgoing
+        self._idle_seconds = idle_seconds
         self._held: dict[int, Claim] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._is_draining = False
@@ -82,8 +104,8 @@ class Workers:
         self._is_draining = True
         for task in self._waiting:
             task.cancel()
-        for wake in self._wakes.values():
-            wake.set()
+        self._wakes.decide.set()
+        self._wakes.push.set()
 
     async def decide(self) -> None:
         """Reconcile whoever is due, until drained."""
@@ -92,8 +114,7 @@ class Workers:
             for few in batched(claims, AT_ONCE):
                 await asyncio.gather(*(self._guarded(claim, self._reconciler.reconcile) for claim in few))
             if claims:
-                self._wakes[Stage.CALL].set()
-                self._outgoing.set()
+                self._wakes.decided()
             else:
                 await self._idle(Stage.DECIDE)
 
@@ -123,12 +144,11 @@ class Workers:
 
     async def _push_one(self, claim: Claim) -> None:
         need = await self._pusher.needs(claim.subject)
-        async with self._gate.slots(Lane.WRITE, need.slots) as slots:
+        async with self._gate.slots(need.lane, need.slots) as slots:
             if task := asyncio.current_task():
                 self._waiting.discard(task)  # from here on it is let finish
             await self._pusher.push(claim, slots, need)
-        self._wakes[Stage.DECIDE].set()
-        self._outgoing.set()
+        self._wakes.arrived()
 
     async def _claim(self, stage: Stage, limit: int) -> list[Claim]:
         async with self._store.begin() as unit:
@@ -166,5 +186,5 @@ class Workers:
     async def _idle(self, stage: Stage) -> None:
         async with self._store.begin() as unit:
             due = await unit.next_due(stage)
-        seconds = IDLE_SECONDS if due is None else (due - self._clock.now()) / 1000
-        await self._wakes[stage].wait(min(IDLE_SECONDS, max(0.001, seconds)))
+        seconds = self._idle_seconds if due is None else (due - self._clock.now()) / 1000
+        await self._wakes.of(stage).wait(min(self._idle_seconds, max(0.001, seconds)))

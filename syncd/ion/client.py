@@ -1,4 +1,4 @@
-"""The calls to ION, over aiohttp: each inside a slot of the budget, each answer classified.
+"""The calls to ION: each inside a slot of the budget, each answer classified.
 
 What leaves this file has been stripped of what nobody may see: a create's answer carries the
 password of a portal user that ION makes by itself.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from types import ModuleType
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
-import aiohttp
 import orjson
 import structlog
 from yarl import URL
@@ -25,6 +25,7 @@ from syncd.ion import live, seed
 from syncd.ion.answers import Answer, data_of, error_of
 from syncd.ion.gate import BudgetGate
 from syncd.ion.oauth import Credentials, Custody
+from syncd.ion.wire import Wire
 
 DIALECTS: Mapping[Dialect, ModuleType] = {Dialect.LIVE: live, Dialect.SEED: seed}
 PAGE_SIZES = (1000, 500, 200, 100, 50, 10)
@@ -48,24 +49,6 @@ class Uncounted:
         """Counted nowhere."""
 
 
-class Broken(Exception):
-    """The connection broke before the answer was read."""
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Make a call just once.
-
-    aiohttp by itself sends a GET or PUT again when its connection breaks: that would be a call
-    outside the budget, and perhaps a write made twice. An error of our own gets past that.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise Broken(type(error).__name__) from None
-
-
 class IonClient:
     def __init__(
         self,
@@ -73,13 +56,13 @@ class IonClient:
         url: str,
         account: str,
         credentials: Credentials,
+        wire: Wire,
         store: Store,
         gate: BudgetGate,
         clock: Clock,
         owner: str,
         dialect: Dialect | None,
         page_size: int | None,
-        timeout_seconds: float,
         calls: Calls | None = None,
     ) -> None:
         self._root = URL(url.rstrip("/"))
@@ -89,21 +72,9 @@ class IonClient:
         self._clock = clock
         self._dialect = dialect
         self._page_size = page_size
-        self._timeout = timeout_seconds
+        self._wire = wire
         self._calls = calls or Uncounted()
-        self._session: aiohttp.ClientSession | None = None
         self.custody = Custody(store, gate, clock, self._post_form, credentials, owner)
-
-    async def __aenter__(self) -> IonClient:
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
-        self._session = aiohttp.ClientSession(
-            timeout=timeout, headers={"Accept": "application/json"}, middlewares=(_once,)
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     # -- the port
 
@@ -165,21 +136,23 @@ class IonClient:
         wanted = email.casefold()  # the filter may match in part, or not be heeded at all
         return [r for r in readings if str(speech.values(r.raw).get("email") or "").casefold() == wanted]
 
-    async def create(self, values: Values, slots: Slots) -> Reading:
+    async def create(self, values: Values, slots: Slots, not_after: Millis) -> Reading:
         speech = DIALECTS[await self.dialect()]
         asked = self._clock.now()
-        answer = await self._send("create", "POST", self._customers, slots, body=speech.create_body(values))
+        body = speech.create_body(values)
+        answer = await self._send("create", "POST", self._customers, slots, body=body, not_after=not_after)
         raw = data_of(answer, writes=True, what="a create")
         reading = self._reading(raw, asked, answer.answered)
         if reading is None:
             raise OutcomeUnknown("ION answered a create without the new customer's id")
         return reading
 
-    async def update(self, reading: Reading, changes: Values, slots: Slots) -> Reading:
+    async def update(self, reading: Reading, changes: Values, slots: Slots, not_after: Millis) -> Reading:
         speech = DIALECTS[await self.dialect()]
         body = speech.update_body(reading.raw, changes)
         asked = self._clock.now()
-        answer = await self._send("update", "PUT", self._customers / reading.ion_id, slots, body=body)
+        url = self._customers / reading.ion_id
+        answer = await self._send("update", "PUT", url, slots, body=body, not_after=not_after)
         raw = data_of(answer, writes=True, what="an update")
         if not any(key in raw for key in speech.TEXTS.values()):
             # No record in the answer: what was sent stands in for it, field by field.
@@ -233,7 +206,8 @@ class IonClient:
         ion_id = speech.ion_id(raw)
         if ion_id is None:
             return None
-        return Reading(ion_id, speech.values(raw), asked, answered, speech.modified(raw), _clean(raw))
+        times = speech.modified(raw), _clean(raw), speech.created(raw)
+        return Reading(ion_id, speech.values(raw), asked, answered, *times)
 
     # -- the wire
 
@@ -246,13 +220,14 @@ class IonClient:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        not_after: Millis | None = None,
     ) -> Answer:
         """One call with a good token; after a 401 once more with a new one."""
         token = await self.custody.bearer(slots)
-        answer = await self._call(operation, method, url, slots, token, query, body)
+        answer = await self._call(operation, method, url, slots, token, query, body, not_after)
         if answer.status == 401:
             token = await self.custody.renew(token, slots)
-            answer = await self._call(operation, method, url, slots, token, query, body)
+            answer = await self._call(operation, method, url, slots, token, query, body, not_after)
         if answer.status == 429:
             error = error_of(answer, writes=False, what=operation)
             await self._gate.throttled(error.wait_ms if isinstance(error, Throttled) else None)
@@ -267,18 +242,21 @@ class IonClient:
         token: str,
         query: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
+        not_after: Millis | None,
     ) -> Answer:
         headers = {"Authorization": f"Bearer {token}"}
         data = None
         if body is not None:
             data, headers["Content-Type"] = orjson.dumps(body), "application/json"
         async with slots.call():
+            if not_after is not None and self._clock.now() > not_after:
+                raise Transient(f"it was too late to send the {operation}: this process was stopped for a while")
             return await self._exchange(slots.lane, operation, method, url, headers, query, data)
 
     async def _post_form(self, path: str, form: dict[str, str]) -> Answer:
         """For the tokens; the slot is the caller's."""
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        data = aiohttp.FormData(form)()
+        data = urlencode(form).encode()
         return await self._exchange(
             Lane.OPERATOR, "token", "POST", self._root / path.lstrip("/"), headers, None, data
         )
@@ -291,24 +269,23 @@ class IonClient:
         url: URL,
         headers: dict[str, str],
         query: Mapping[str, str] | None,
-        data: Any,
+        data: bytes | None,
     ) -> Answer:
-        if self._session is None:
-            raise RuntimeError("the ION client is used outside its context")
         started = self._clock.now()
         status, is_write = "failed", method != "GET"
         try:
-            async with self._session.request(
-                method, url, headers=headers, params=query, data=data, allow_redirects=False
-            ) as response:
-                content = await response.read()
-                status = str(response.status)
-                return Answer(response.status, dict(response.headers), content, self._clock.now())
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
-            raise SideUnavailable(f"ION can't be reached: {_cause(error)}") from None
-        except (TimeoutError, Broken, aiohttp.ClientError, ConnectionError) as error:
+            reply = await self._wire.exchange(method, url, headers, query, data)
+        except ConnectionRefusedError as error:
+            self._gate.unavailable()
+            raise SideUnavailable(f"ION can't be reached: {error}") from None
+        except (TimeoutError, OSError) as error:
+            self._gate.unavailable()
             problem = f"the answer to a {operation} was lost: {_cause(error)}"
             raise (OutcomeUnknown(problem) if is_write else Transient(problem)) from None
+        else:
+            status = str(reply.status)
+            self._gate.answered(reply.status)
+            return Answer(*reply, self._clock.now())
         finally:
             self._calls.called(lane, operation, status, (self._clock.now() - started) / 1000)
 

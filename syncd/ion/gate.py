@@ -1,7 +1,8 @@
 """The only door to ION: a call is made with a slot of the shared budget in hand, or not at all (S11).
 
 The ledger lives in the store, so all replicas take from one budget; if the store is lost, taking a
-slot fails and no call is made. Waiting is by computed wake-up: nobody polls.
+slot fails and no call is made. Waiting is by computed wake-up: nobody polls. While ION does not
+answer at all the door is shut, and opens for one probe at a time (S14).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from syncd.core.budget import (
     throttle,
     with_limits,
 )
+from syncd.core.circuit import Circuit
+from syncd.core.values import Millis
 from syncd.engine.ports import Clock, Store
 
 MAX_WAIT_SECONDS = 5.0
@@ -39,24 +42,35 @@ class BudgetGate:
         self._call_ms = call_ms
         self._turn: dict[Lane, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._freed = asyncio.Event()
+        self.circuit = Circuit()
 
     @asynccontextmanager
     async def slots(self, lane: Lane, count: int = 1) -> AsyncIterator[SlotsInHand]:
         """Wait for ``count`` slots, all at once; what is not used goes back untouched."""
-        hand = SlotsInHand(self, lane, await self.take(lane, count))
+        hand = SlotsInHand(self, lane, *await self.take(lane, count))
         try:
             yield hand
         finally:
             await asyncio.shield(hand.give_back())
 
-    async def take(self, lane: Lane, count: int) -> list[int]:
+    async def take(self, lane: Lane, count: int) -> tuple[list[int], Millis]:
+        """The slots, and when the ledger says that they were taken."""
         async with self._turn[lane]:  # first come, first served within a lane
             while True:
                 self._freed.clear()
-                answer = await self._ask(lane, count)
+                if wait_ms := self.circuit.wait_ms(self._clock.now()):
+                    await self._wait(wait_ms / 1000)
+                    continue
+                now = self._clock.now()
+                answer = await self._ask(lane, count, now)
                 if isinstance(answer, Granted):
-                    return list(answer.slots)
+                    self.circuit = self.circuit.probing(self._clock.now())
+                    return list(answer.slots), now
                 await self._wait(min(MAX_WAIT_SECONDS, answer.wait_ms / 1000))
+
+    def is_lapsed(self, taken: Millis) -> bool:
+        """A call under this slot might not end while the slot still counts: this process was stopped for long."""
+        return self._clock.now() - taken > self._call_ms // 2
 
     async def ended(self, slot: int) -> None:
         await self._change(lambda ledger: end(ledger, slot, self._clock.now()))
@@ -70,14 +84,26 @@ class BudgetGate:
         wait = THROTTLE_MS if wait_ms is None else wait_ms
         await self._change(lambda ledger: throttle(ledger, wait, self._clock.now()))
 
+    def answered(self, status: int) -> None:
+        """ION answered. A gateway that says it can't reach ION counts as nobody there."""
+        if status in (502, 503, 504):
+            self.unavailable()
+        elif self.circuit.failures:
+            self.circuit = Circuit()
+            self._freed.set()
+
+    def unavailable(self) -> None:
+        """Nobody answered."""
+        self.circuit = self.circuit.failed(self._clock.now())
+
     async def ledger(self) -> Ledger:
         async with self._store.begin() as unit:
             return await unit.ledger() or new_ledger(self._limit, self._call_ms)
 
-    async def _ask(self, lane: Lane, count: int) -> Granted | Refused:
+    async def _ask(self, lane: Lane, count: int, now: Millis) -> Granted | Refused:
         async with self._store.begin() as unit:
             known = await unit.ledger() or new_ledger(self._limit, self._call_ms)
-            answer = take(with_limits(known, self._limit, self._call_ms), lane, count, self._clock.now())
+            answer = take(with_limits(known, self._limit, self._call_ms), lane, count, now)
             await unit.save_ledger(answer.ledger)
         return answer
 
@@ -101,16 +127,21 @@ class BudgetGate:
 class SlotsInHand:
     """Slots already taken. A call beyond them waits for one more."""
 
-    def __init__(self, gate: BudgetGate, lane: Lane, slots: list[int]) -> None:
+    def __init__(self, gate: BudgetGate, lane: Lane, slots: list[int], taken: Millis) -> None:
         self._gate = gate
         self.lane = lane
         self._slots = slots
+        self._taken = taken
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
         """Spend one slot; it counts until a minute after this block has ended."""
-        if not self._slots:
-            self._slots = await self._gate.take(self.lane, 1)
+        if self._gate.is_lapsed(self._taken):
+            await self.give_back()
+        while not self._slots:
+            self._slots, self._taken = await self._gate.take(self.lane, 1)
+            if self._gate.is_lapsed(self._taken):
+                await self.give_back()
         slot = self._slots.pop(0)
         try:
             yield

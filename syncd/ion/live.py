@@ -77,6 +77,10 @@ def shown_values(raw: Mapping[str, Any]) -> dict[Field, Value]:
     return {name: value for name, value in shown.items() if name not in hidden}
 
 
+def created(raw: Mapping[str, Any]) -> Millis | None:
+    return instant(raw.get("createTime"))
+
+
 def modified(raw: Mapping[str, Any]) -> Millis | None:
     return instant(raw.get("updateTime"))
 

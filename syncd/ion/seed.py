@@ -10,7 +10,7 @@ from typing import Any
 
 from syncd.core.policy import Dialect
 from syncd.core.values import Address, Field, Millis, Value, Values, value_to_json
-from syncd.ion.live import text
+from syncd.ion.live import instant, text
 
 DIALECT = Dialect.SEED
 TEXTS: Mapping[Field, str] = {
@@ -69,6 +69,10 @@ def values(raw: Mapping[str, Any]) -> dict[Field, Value]:
 def shown_values(raw: Mapping[str, Any]) -> dict[Field, Value]:
     """Only what the answer to a write really shows: such answers may be short of fields."""
     return {name: value for name, value in values(raw).items() if TEXTS.get(name, "status") in raw}
+
+
+def created(raw: Mapping[str, Any]) -> Millis | None:
+    return instant(raw.get("createdAt"))
 
 
 def modified(raw: Mapping[str, Any]) -> Millis | None:

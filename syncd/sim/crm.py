@@ -49,6 +49,8 @@ class Crm:
     next_id: int = 1
     commands: int = 0
     notices: list[dict[str, Any]] = field(default_factory=list)
+    created_for: dict[str, list[str]] = field(default_factory=dict)
+    """ION id to the customers that were created for it by command: more than one is a double."""
 
     def __post_init__(self) -> None:
         rng = Random(self.options.seed)
@@ -101,6 +103,7 @@ class Crm:
             return
         if kind == "syncd.customer.create":
             crm_id = self.new_id()
+            self.created_for.setdefault(data["ion_id"], []).append(crm_id)
         else:
             crm_id = data["crm_id"]
             moved = self._moved(crm_id, data.get("expect") or {})

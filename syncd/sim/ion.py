@@ -52,8 +52,8 @@ class Fault:
 
     Kinds: ``timeout-before``, ``timeout-after`` (the commit), ``reset-before``, ``reset-after``,
     ``status`` (with ``code``, and ``retry_after`` if given), ``html``, ``half-json``, ``empty``,
-    ``unauthorised``, ``page-twice``, ``page-missing``, ``stale``, ``respell``, ``slow`` (with ``seconds``),
-    ``ignore`` (a write is answered and not made).
+    ``unauthorised``, ``page-twice``, ``page-missing``, ``stale``, ``lists-half``, ``lists-nobody``, ``respell``,
+    ``slow`` (with ``seconds``), ``ignore`` (a write is answered and not made).
     """
 
     kind: str
@@ -81,6 +81,8 @@ class Account:
     next_id: int = 300_001
     refreshes: int = 0
     shop: shop.Shop = field(default_factory=shop.Shop)
+    mischief: Callable[[str], Fault | None] | None = None
+    """Asked at each call for something to go wrong, after the faults that are planned."""
 
     def __post_init__(self) -> None:
         rng = Random(self.options.seed)
@@ -140,6 +142,13 @@ class Account:
             "token_type": "Bearer",
         }
 
+    def issue_refresh_token(self) -> str:
+        """As when a person requests new credentials."""
+        self.refreshes += 1
+        token = f"pasted-{self.refreshes}"
+        self.refresh_tokens[token] = self.clock() + self.options.refresh_seconds
+        return token
+
     def is_good(self, access_token: str) -> bool:
         return self.access_tokens.get(access_token, 0.0) > self.clock()
 
@@ -163,7 +172,7 @@ class Account:
             if fault.count <= 0:
                 self.faults.remove(fault)
             return fault
-        return None
+        return self.mischief(operation) if self.mischief else None
 
     def busiest_minute(self) -> int:
         """The most calls in any sliding 60 s, by arrival."""
@@ -175,6 +184,13 @@ class Account:
             most = max(most, end - start + 1)
         return most
 
+
+LISTED: dict[str, Callable[[int], int]] = {
+    "stale": lambda count: count - 1,
+    "lists-half": lambda count: count // 2,
+    "lists-nobody": lambda count: 0,
+}
+"""How many customers a list shows under a fault, and says that there are."""
 
 ENTRY = web.RequestKey("entry", dict)
 CUSTOMER = web.RequestKey("customer", str)
@@ -210,23 +226,24 @@ class IonServer:
         self.is_live = account.options.dialect == "live"
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[self._journal])
+        app = web.Application(middlewares=[self._middleware])
         base = "/api/v3/accounts/{account}"
         app.add_routes(
             [
-                web.post("/oauth/token", self._named("token", self.token)),
-                web.post("/oauth/validateAccess", self._named("validate", self.validate)),
-                web.get("/oauth/validateAccess", self._named("validate", self.validate)),
-                web.get(f"{base}/customers", self._named("list", self.list_customers)),
-                web.post(f"{base}/customers", self._named("create", self.create)),
-                web.get(f"{base}/customers/{{customer}}", self._named("get", self.get)),
-                web.put(f"{base}/customers/{{customer}}", self._named("update", self.update)),
-                *shop.routes(self.account.shop, self.is_live, self._named, self._authorised),
+                web.post("/oauth/token", self.named("token", self.token)),
+                web.post("/oauth/validateAccess", self.named("validate", self.validate)),
+                web.get("/oauth/validateAccess", self.named("validate", self.validate)),
+                web.get(f"{base}/customers", self.named("list", self.list_customers)),
+                web.post(f"{base}/customers", self.named("create", self.create)),
+                web.get(f"{base}/customers/{{customer}}", self.named("get", self.get)),
+                web.put(f"{base}/customers/{{customer}}", self.named("update", self.update)),
+                *shop.routes(self.account.shop, self.is_live, self.named, self._authorised),
                 web.get("/_sim/journal", self.see_journal),
                 web.get("/_sim/state", self.see_state),
                 web.get("/_sim/customers", self.see_customers),
                 web.post("/_sim/customers", self.add_customer),
                 web.patch("/_sim/customers/{customer}", self.edit_customer),
+                web.delete("/_sim/customers/{customer}", self.remove_customer),
                 web.post("/_sim/faults", self.plan_fault),
                 web.delete("/_sim/faults", self.clear_faults),
                 web.post("/_sim/tokens/expire-access", self.expire_access),
@@ -235,7 +252,7 @@ class IonServer:
         )
         return app
 
-    def _named(self, operation: str, handler: Handler) -> Handler:
+    def named(self, operation: str, handler: Handler) -> Handler:
         async def named(request: web.Request) -> web.StreamResponse:
             request[ENTRY]["operation"] = operation
             return await self._with_faults(operation, handler, request)
@@ -243,12 +260,16 @@ class IonServer:
         return named
 
     @web.middleware
-    async def _journal(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/_sim"):
             try:
                 return await handler(request)
             except (KeyError, ValueError, TypeError) as error:
                 return _json({"error": f"{type(error).__name__}: {error}"}, 400)
+        return await self.journalled(request, handler)
+
+    async def journalled(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer one call of a client, within the account's limit, and write it down."""
         account = self.account
         entry: dict[str, Any] = {"at": account.clock(), "method": request.method, "path": request.path, "status": 0}
         account.journal.append(entry)
@@ -352,8 +373,8 @@ class IonServer:
     async def list_customers(self, request: web.Request) -> web.Response:
         self._authorised(request)
         rows = list(self.account.customers.values())
-        if request.get(FAULT) == "stale":
-            rows = rows[:-1]
+        shown = LISTED.get(request.get(FAULT, ""))
+        rows = rows if shown is None else rows[: shown(len(rows))]
         return self._list_live(request, rows) if self.is_live else self._list_seed(request, rows)
 
     def _list_live(self, request: web.Request, rows: list[dict[str, Any]]) -> web.Response:
@@ -435,7 +456,9 @@ class IonServer:
             values["company"] = (values["company"] or "").upper()
         kept = {} if self.options.put_replaces else {name: customer[name] for name in EDITABLE}
         given = {name: value for name, value in values.items() if value is not None or self.options.put_replaces}
+        before = dict(customer)
         self.account.edit(customer["id"], {**kept, **given, "status": customer["status"]})
+        request[ENTRY]["is_needless"] = all(before[name] == customer[name] for name in EDITABLE)
         customer["extra"] = values["extra"]
         return _json(self._wire(customer), 200)
 
@@ -566,6 +589,10 @@ class IonServer:
 
     async def edit_customer(self, request: web.Request) -> web.Response:
         return _json(self.account.edit(request.match_info["customer"], await _object(request)), 200)
+
+    async def remove_customer(self, request: web.Request) -> web.Response:
+        """Gone from the account, as if it had moved to another; ION's API itself has no deletion."""
+        return _json(self.account.customers.pop(request.match_info["customer"]), 200)
 
     async def plan_fault(self, request: web.Request) -> web.Response:
         fault = Fault(**await _object(request))

@@ -12,6 +12,7 @@ from syncd.core.budget import Lane, Ledger, Slot
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.match import keys_of
+from syncd.core.plan import Change, ChangeKind, ChangeState
 from syncd.core.record import Position, Record, Register, Sighting, Stamp
 from syncd.core.values import (
     CrmId,
@@ -48,6 +49,7 @@ def record_to_row(record: Record) -> Row:
         "modified": record.modified,
         "own_modified": record.own_modified,
         "missing_sweeps": record.missing_sweeps,
+        "created": record.created,
         "row_version": record.row_version + 1,
         "email_key": keys.email,
         "company_key": keys.company,
@@ -65,6 +67,7 @@ def record_from_row(row: Any) -> Record:
         row.modified,
         row.own_modified,
         row.missing_sweeps,
+        row.created,
         row.row_version,
     )
 
@@ -97,6 +100,8 @@ def link_to_row(link: Link) -> Row:
         "base": dumps(values_to_json(link.base)),
         "spellings": dumps(spellings),
         "written_at": link.written_at,
+        "frozen": dumps(sorted(link.frozen)),
+        "thawed_at": link.thawed_at,
     }
 
 
@@ -114,6 +119,8 @@ def link_from_row(row: Any) -> Link:
         values_from_json(orjson.loads(row.base)),
         spellings,
         Millis(row.written_at),
+        frozenset(Field(name) for name in orjson.loads(row.frozen)),
+        Millis(row.thawed_at),
     )
 
 
@@ -155,6 +162,49 @@ def intent_from_row(row: Any) -> Intent:
         changed_at=Millis(row.changed_at),
         answer=row.answer,
         answered=None if row.answered is None else values_from_json(orjson.loads(row.answered)),
+    )
+
+
+def change_to_row(change: Change) -> Row:
+    body = {
+        "set": values_to_json(change.set),
+        "expect": values_to_json(change.expect),
+        "base": values_to_json(change.base),
+        "why": change.why,
+    }
+    return {
+        "id": change.id,
+        "subject": change.subject,
+        "side": change.side.value,
+        "kind": change.kind.value,
+        "state": change.state.value,
+        "by": change.by,
+        "at": change.at,
+        "crm_id": change.crm_id,
+        "ion_id": change.ion_id,
+        "context": change.context,
+        "body": dumps(body),
+        **change.tally._asdict(),
+    }
+
+
+def change_from_row(row: Any) -> Change:
+    body = loads(row.body)
+    return Change(
+        id=row.id,
+        subject=Subject(row.subject),
+        side=Side(row.side),
+        kind=ChangeKind(row.kind),
+        set=values_from_json(body["set"]),
+        expect=values_from_json(body["expect"]),
+        base=values_from_json(body["base"]),
+        at=Millis(row.at),
+        crm_id=row.crm_id,
+        ion_id=row.ion_id,
+        why=body["why"],
+        context=row.context,
+        state=ChangeState(row.state),
+        by=row.by,
     )
 
 

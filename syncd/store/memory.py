@@ -9,14 +9,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 from typing import Any
 
 from syncd.core.budget import Ledger
 from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import Link, LinkState
+from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.match import Candidate, Keys, keys_of
+from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Record
 from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import (
@@ -96,17 +100,26 @@ class MemoryUnit:
             if its_side is side and customer_id not in linked and _is_alike(record, keys, ion_id)
         ][:50]
 
+    async def created_between(self, start: Millis, end: Millis) -> list[Record]:
+        linked = {link.ion_id for link in self._table("links").values()}
+        return [
+            record
+            for (side, customer_id), record in sorted(self._table("records").items())
+            if side is Side.ION and customer_id not in linked
+            if record.created is not None and start <= record.created <= end
+        ]
+
     async def note_missing(self, listed: Collection[str], before: Millis) -> list[str]:
-        missing = sorted(
-            customer_id
-            for (side, customer_id), record in self._table("records").items()
-            if side is Side.ION and record.written_until < before and customer_id not in listed
-        )
-        for customer_id in missing:
-            record = self._table("records")[Side.ION, customer_id]
-            seen = replace(record, missing_sweeps=record.missing_sweeps + 1, row_version=record.row_version + 1)
-            self._put("records", (Side.ION, customer_id), seen)
-        return missing
+        due = []
+        for (side, customer_id), record in sorted(self._table("records").items()):
+            if side is not Side.ION or record.written_until >= before or customer_id in listed:
+                continue
+            if record.missing_sweeps < MISSING_SWEEPS:
+                count = record.missing_sweeps + 1
+                seen = replace(record, missing_sweeps=count, row_version=record.row_version + 1)
+                self._put("records", (Side.ION, customer_id), seen)
+                due += [customer_id] if count == MISSING_SWEEPS else []
+        return due
 
     async def links(self, side: Side, ids: Collection[str]) -> dict[str, Link]:
         links = self._table("links")
@@ -157,6 +170,14 @@ class MemoryUnit:
         ]
         return sorted(due, key=lambda intent: intent.at)[:limit]
 
+    async def unknown_commands(self, before: Millis) -> list[Intent]:
+        unknown = [i for i, _ in self._table("intents").values() if i.state is IntentState.UNKNOWN]
+        return [intent for intent in unknown if intent.side is Side.CRM and intent.changed_at < before]
+
+    async def recent_intents(self, subject: Subject, since: Millis) -> list[Intent]:
+        every = [intent for intent, _ in self._table("intents").values()]
+        return [intent for intent in every if intent.subject == subject and intent.changed_at > since]
+
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
         self._put("intents", intent.id, (intent, deliver_at))
 
@@ -184,6 +205,63 @@ class MemoryUnit:
     async def log(self, entries: Collection[DecisionEntry]) -> None:
         for entry in entries:
             self._put("decisions", self._next_id("decisions"), entry)
+
+    # -- changes and the guard
+
+    async def changes_of(self, subject: Subject) -> list[Change]:
+        return [change for change in self._changes() if change.subject == subject]
+
+    async def save_change(self, change: Change) -> None:
+        self._put("changes", change.id, change)
+        self._put("tallies", change.id, change.tally)  # asked for far more often than it changes
+
+    async def drop_changes(self, ids: Collection[str]) -> None:
+        for change_id in ids:
+            self._drop("changes", change_id)
+            self._drop("tallies", change_id)
+
+    async def list_changes(self, after: str, limit: int) -> list[Change]:
+        return [change for change in self._changes() if change.id > after][:limit]
+
+    async def pass_changes(self, ids: Collection[str] | None, by: str, now: Millis) -> list[Subject]:
+        wanted = None if ids is None else set(ids)
+        subjects = dict[Subject, None]()
+        for change in self._changes():
+            if change.state is ChangeState.WAITING and (wanted is None or change.id in wanted):
+                self._put("changes", change.id, replace(change, state=ChangeState.PASSED, by=by, at=now))
+                subjects[change.subject] = None
+        return list(subjects)
+
+    async def withdraw_passes(self) -> None:
+        for change in self._changes():
+            if change.state is ChangeState.PASSED and not change.by:
+                self._put("changes", change.id, replace(change, state=ChangeState.WAITING))
+
+    async def forget_spent(self, before: Millis) -> None:
+        for change in self._changes():
+            if change.state is ChangeState.SPENT and change.at < before:
+                await self.drop_changes([change.id])
+
+    async def tally_changes(self, since: Millis) -> dict[ChangeState, Tally]:
+        tallies, found = self._table("tallies"), dict[ChangeState, list[Tally]]()
+        for change in self._table("changes").values():
+            if not change.by and not (change.state is ChangeState.SPENT and change.at <= since):
+                found.setdefault(change.state, []).append(tallies[change.id])
+        return {state: Tally(*map(sum, zip(*each, strict=True))) for state, each in found.items()}
+
+    async def crowd_of_changes(self, limit: int) -> int:
+        unspent = (1 for change in self._table("changes").values() if change.state is not ChangeState.SPENT)
+        return sum(islice(unspent, limit))
+
+    async def guard_state(self) -> GuardState:
+        state: GuardState = self._table("single").get("guard", GuardState())
+        return state
+
+    async def save_guard_state(self, state: GuardState) -> None:
+        self._put("single", "guard", state)
+
+    def _changes(self) -> list[Change]:
+        return [change for _, change in sorted(self._table("changes").items())]
 
     # -- the queue
 
@@ -236,6 +314,14 @@ class MemoryUnit:
         waiting = [queued for queued in self._table("queue").values() if queued.stage is stage]
         return min((max(queued.due, queued.leased_until) for queued in waiting), default=None)
 
+    async def undecided(self, now: Millis, before: Millis, limit: int) -> int:
+        due = (
+            queued
+            for queued in self._table("queue").values()
+            if queued.stage is Stage.DECIDE and queued.due <= now and queued.since <= before
+        )
+        return sum(1 for _ in islice(due, limit))
+
     async def pending(self) -> dict[Stage, tuple[int, Millis]]:
         found: dict[Stage, tuple[int, Millis]] = {}
         for queued in self._table("queue").values():
@@ -246,18 +332,20 @@ class MemoryUnit:
     # -- who waits for a person
 
     async def hold(self, hold: Hold) -> None:
-        self._put("holds", hold.subject, hold)
+        self._put("holds", (hold.subject, hold.kind), hold)
 
-    async def release(self, subject: Subject) -> None:
-        self._drop("holds", subject)
-        self._drop("candidates", subject)
+    async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None:
+        for kind in kinds:
+            self._drop("holds", (subject, kind))
+        if HoldKind.REVIEW in kinds:
+            self._drop("candidates", subject)
 
-    async def list_holds(self, kind: HoldKind | None, after: str, limit: int) -> list[Hold]:
-        holds = sorted(self._table("holds").values(), key=lambda hold: hold.subject)
-        return [hold for hold in holds if hold.subject > after and kind in (None, hold.kind)][:limit]
+    async def list_holds(self, kinds: Collection[HoldKind], after: str, limit: int) -> list[Hold]:
+        holds = [hold for _, hold in sorted(self._table("holds").items())]
+        return [hold for hold in holds if hold.subject > after and hold.kind in kinds][:limit]
 
-    async def hold_of(self, subject: Subject) -> Hold | None:
-        return self._table("holds").get(subject)
+    async def holds_of(self, subject: Subject) -> list[Hold]:
+        return [hold for (its, _), hold in sorted(self._table("holds").items()) if its == subject]
 
     async def count_holds(self) -> dict[HoldKind, int]:
         return _counted(hold.kind for hold in self._table("holds").values())
@@ -272,11 +360,14 @@ class MemoryUnit:
     # -- Kafka
 
     async def offsets(self, topic: str) -> dict[int, int]:
-        return {part: offset for (name, part), offset in self._table("offsets").items() if name == topic}
+        return {part: offset for (name, part), (offset, _) in self._table("offsets").items() if name == topic}
 
-    async def save_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+    async def save_offsets(self, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
         for partition, offset in offsets.items():
-            self._put("offsets", (topic, partition), offset)
+            self._put("offsets", (topic, partition), (offset, ends.get(partition, offset)))
+
+    async def behind(self) -> int:
+        return sum(max(0, end - offset) for offset, end in self._table("offsets").values())
 
     async def post(self, messages: Collection[Message]) -> None:
         for message in messages:
@@ -303,6 +394,9 @@ class MemoryUnit:
 
     async def dead_letter(self, letter_id: int) -> DeadLetter | None:
         return self._table("letters").get(letter_id)
+
+    async def unbury(self, letter_id: int) -> None:
+        self._drop("letters", letter_id)
 
     # -- ION
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import asdict
 from random import Random
 from typing import Any
 
@@ -19,10 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from syncd.core.budget import Ledger
 from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import OPEN, Intent, IntentState, Kind
 from syncd.core.link import Link, LinkState
-from syncd.core.listing import SweepOutcome
+from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
 from syncd.core.match import Candidate, Keys, Tier
+from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Record
 from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import (
@@ -56,6 +59,7 @@ QUEUE, HOLDS, CANDIDATES = _table(tables.QueueRow), _table(tables.HoldRow), _tab
 OFFSETS, MESSAGES, LETTERS = _table(tables.OffsetRow), _table(tables.MessageRow), _table(tables.DeadLetterRow)
 SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _table(tables.LedgerRow)
 LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
+CHANGES, GUARD = _table(tables.ChangeRow), _table(tables.GuardRow)
 
 OPEN_STATES = [state.value for state in OPEN]
 
@@ -164,19 +168,27 @@ class SqlUnit:
         rows = await self._rows(query.order_by(RECORDS.c.customer_id).limit(50))
         return [codec.record_from_row(row) for row in rows]
 
+    async def created_between(self, start: Millis, end: Millis) -> list[Record]:
+        mine = (RECORDS.c.side == Side.ION.value) & RECORDS.c.created.between(start, end)
+        query = select(RECORDS).where(mine, RECORDS.c.customer_id.not_in(select(LINKS.c.ion_id)))
+        rows = await self._rows(query.order_by(RECORDS.c.customer_id))
+        return [codec.record_from_row(row) for row in rows]
+
     async def note_missing(self, listed: Collection[str], before: Millis) -> list[str]:
-        query = select(RECORDS.c.customer_id).where(
-            RECORDS.c.side == Side.ION.value, RECORDS.c.written_until < before
+        query = select(RECORDS.c.customer_id, RECORDS.c.missing_sweeps).where(
+            RECORDS.c.side == Side.ION.value,
+            RECORDS.c.written_until < before,
+            RECORDS.c.missing_sweeps < MISSING_SWEEPS,
         )
-        known = (await self._connection.execute(query)).scalars()
-        missing = sorted(set(known).difference(listed))
+        counts = {row.customer_id: row.missing_sweeps + 1 for row in await self._rows(query)}
+        missing = sorted(set(counts).difference(listed))
         for chunk in _chunks(missing):
             await self._connection.execute(
                 update(RECORDS)
                 .where(RECORDS.c.side == Side.ION.value, RECORDS.c.customer_id.in_(chunk))
                 .values(missing_sweeps=RECORDS.c.missing_sweeps + 1, row_version=RECORDS.c.row_version + 1)
             )
-        return missing
+        return [customer_id for customer_id in missing if counts[customer_id] == MISSING_SWEEPS]
 
     async def links(self, side: Side, ids: Collection[str]) -> dict[str, Link]:
         column = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
@@ -232,6 +244,15 @@ class SqlUnit:
         query = query.order_by(INTENTS.c.at).limit(limit).with_for_update(skip_locked=True)
         return [codec.intent_from_row(row) for row in await self._rows(query)]
 
+    async def unknown_commands(self, before: Millis) -> list[Intent]:
+        unknown = (INTENTS.c.state == IntentState.UNKNOWN.value) & (INTENTS.c.side == Side.CRM.value)
+        rows = await self._rows(select(INTENTS).where(unknown, INTENTS.c.changed_at < before).with_for_update())
+        return [codec.intent_from_row(row) for row in rows]
+
+    async def recent_intents(self, subject: Subject, since: Millis) -> list[Intent]:
+        query = select(INTENTS).where(INTENTS.c.subject == subject, INTENTS.c.changed_at > since)
+        return [codec.intent_from_row(row) for row in await self._rows(query)]
+
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
         await self._upsert(INTENTS, codec.intent_to_row(intent, deliver_at))
 
@@ -273,6 +294,59 @@ class SqlUnit:
         ]
         if rows:
             await self._connection.execute(insert(DECISIONS), rows)
+
+    # -- changes and the guard
+
+    async def changes_of(self, subject: Subject) -> list[Change]:
+        rows = await self._rows(select(CHANGES).where(CHANGES.c.subject == subject))
+        return [codec.change_from_row(row) for row in rows]
+
+    async def save_change(self, change: Change) -> None:
+        await self._upsert(CHANGES, codec.change_to_row(change))
+
+    async def drop_changes(self, ids: Collection[str]) -> None:
+        await self._connection.execute(delete(CHANGES).where(CHANGES.c.id.in_(list(ids))))
+
+    async def list_changes(self, after: str, limit: int) -> list[Change]:
+        query = select(CHANGES).where(CHANGES.c.id > after).order_by(CHANGES.c.id).limit(limit)
+        return [codec.change_from_row(row) for row in await self._rows(query)]
+
+    async def pass_changes(self, ids: Collection[str] | None, by: str, now: Millis) -> list[Subject]:
+        waiting = CHANGES.c.state == ChangeState.WAITING.value
+        chosen = [waiting] if ids is None else [waiting & CHANGES.c.id.in_(chunk) for chunk in _chunks(sorted(ids))]
+        subjects = dict[Subject, None]()
+        for which in chosen:
+            passed = update(CHANGES).where(which).values(state=ChangeState.PASSED.value, by=by, at=now)
+            rows = await self._connection.execute(passed.returning(CHANGES.c.subject))
+            subjects.update({Subject(row.subject): None for row in rows.all()})
+        return list(subjects)
+
+    async def withdraw_passes(self) -> None:
+        passed = (CHANGES.c.state == ChangeState.PASSED.value) & (CHANGES.c.by == "")
+        await self._connection.execute(update(CHANGES).where(passed).values(state=ChangeState.WAITING.value))
+
+    async def forget_spent(self, before: Millis) -> None:
+        old = (CHANGES.c.state == ChangeState.SPENT.value) & (CHANGES.c.at < before)
+        await self._connection.execute(delete(CHANGES).where(old))
+
+    async def tally_changes(self, since: Millis) -> dict[ChangeState, Tally]:
+        sums = [func.sum(CHANGES.c[kind]).label(kind) for kind in Tally._fields]
+        counts = or_(CHANGES.c.state != ChangeState.SPENT.value, CHANGES.c.at > since)
+        query = select(CHANGES.c.state, *sums).where(CHANGES.c.by == "", counts).group_by(CHANGES.c.state)
+        return {
+            ChangeState(row.state): Tally(*(int(getattr(row, kind)) for kind in Tally._fields))
+            for row in await self._rows(query)
+        }
+
+    async def crowd_of_changes(self, limit: int) -> int:
+        return await self._count(select(CHANGES.c.id).where(CHANGES.c.state != ChangeState.SPENT.value), limit)
+
+    async def guard_state(self) -> GuardState:
+        rows = await self._rows(select(GUARD))
+        return GuardState(*rows[0][1:]) if rows else GuardState()
+
+    async def save_guard_state(self, state: GuardState) -> None:
+        await self._upsert(GUARD, {"id": 1, **asdict(state)})
 
     # -- the queue
 
@@ -362,6 +436,10 @@ class SqlUnit:
         due: int | None = (await self._connection.execute(query)).scalar()
         return None if due is None else Millis(due)
 
+    async def undecided(self, now: Millis, before: Millis, limit: int) -> int:
+        due = (QUEUE.c.stage == Stage.DECIDE.value) & (QUEUE.c.due <= now) & (QUEUE.c.since <= before)
+        return await self._count(select(QUEUE.c.subject).where(due), limit)
+
     async def pending(self) -> dict[Stage, tuple[int, Millis]]:
         query = select(QUEUE.c.stage, func.count().label("n"), func.min(QUEUE.c.since).label("oldest"))
         return {Stage(row.stage): (row.n, row.oldest) for row in await self._rows(query.group_by(QUEUE.c.stage))}
@@ -378,19 +456,20 @@ class SqlUnit:
         }
         await self._upsert(HOLDS, row)
 
-    async def release(self, subject: Subject) -> None:
-        await self._connection.execute(delete(HOLDS).where(HOLDS.c.subject == subject))
-        await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
+    async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None:
+        mine = (HOLDS.c.subject == subject) & HOLDS.c.kind.in_([kind.value for kind in kinds])
+        await self._connection.execute(delete(HOLDS).where(mine))
+        if HoldKind.REVIEW in kinds:
+            await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
 
-    async def list_holds(self, kind: HoldKind | None, after: str, limit: int) -> list[Hold]:
-        query = select(HOLDS).where(HOLDS.c.subject > after).order_by(HOLDS.c.subject).limit(limit)
-        if kind is not None:
-            query = query.where(HOLDS.c.kind == kind.value)
+    async def list_holds(self, kinds: Collection[HoldKind], after: str, limit: int) -> list[Hold]:
+        mine = (HOLDS.c.subject > after) & HOLDS.c.kind.in_([kind.value for kind in kinds])
+        query = select(HOLDS).where(mine).order_by(HOLDS.c.subject, HOLDS.c.kind).limit(limit)
         return [_hold(row) for row in await self._rows(query)]
 
-    async def hold_of(self, subject: Subject) -> Hold | None:
-        rows = await self._rows(select(HOLDS).where(HOLDS.c.subject == subject))
-        return _hold(rows[0]) if rows else None
+    async def holds_of(self, subject: Subject) -> list[Hold]:
+        query = select(HOLDS).where(HOLDS.c.subject == subject).order_by(HOLDS.c.kind)
+        return [_hold(row) for row in await self._rows(query)]
 
     async def count_holds(self) -> dict[HoldKind, int]:
         rows = await self._rows(select(HOLDS.c.kind, func.count().label("n")).group_by(HOLDS.c.kind))
@@ -416,9 +495,15 @@ class SqlUnit:
         query = select(OFFSETS).where(OFFSETS.c.topic == topic).with_for_update()
         return {row.partition: row.next_offset for row in await self._rows(query)}
 
-    async def save_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+    async def save_offsets(self, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
         for partition, next_offset in sorted(offsets.items()):
-            await self._upsert(OFFSETS, {"topic": topic, "partition": partition, "next_offset": next_offset})
+            end = ends.get(partition, next_offset)
+            row = {"topic": topic, "partition": partition, "next_offset": next_offset, "end_offset": end}
+            await self._upsert(OFFSETS, row)
+
+    async def behind(self) -> int:
+        rows = await self._rows(select(OFFSETS.c.next_offset, OFFSETS.c.end_offset))
+        return sum(max(0, row.end_offset - row.next_offset) for row in rows)
 
     async def post(self, messages: Collection[Message]) -> None:
         rows = [
@@ -463,6 +548,9 @@ class SqlUnit:
     async def dead_letter(self, letter_id: int) -> DeadLetter | None:
         rows = await self._rows(select(LETTERS).where(LETTERS.c.id == letter_id))
         return codec.letter_from_row(rows[0], self._seal.open(rows[0].body)) if rows else None
+
+    async def unbury(self, letter_id: int) -> None:
+        await self._connection.execute(delete(LETTERS).where(LETTERS.c.id == letter_id))
 
     # -- ION
 
@@ -551,6 +639,11 @@ class SqlUnit:
 
     async def _rows(self, query: Select[Any]) -> Sequence[Any]:
         return (await self._connection.execute(query)).all()
+
+    async def _count(self, query: Select[Any], limit: int) -> int:
+        """How many rows there are, counted no further than ``limit``."""
+        counted = select(func.count()).select_from(query.limit(limit).subquery())
+        return (await self._connection.execute(counted)).scalar() or 0
 
     def _insert(self, table: Table) -> Any:
         return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)

@@ -38,6 +38,7 @@ class RecordRow(SQLModel, table=True):
         Index(None, "side", "email_key"),
         Index(None, "side", "company_key"),
         Index(None, "noted_ion_id"),
+        Index(None, "created"),
     )
     side: str = Field(primary_key=True)
     customer_id: str = Field(primary_key=True)
@@ -46,6 +47,7 @@ class RecordRow(SQLModel, table=True):
     modified: int | None = Field(default=None, sa_column=big(nullable=True))
     own_modified: int | None = Field(default=None, sa_column=big(nullable=True))
     missing_sweeps: int = 0
+    created: int | None = Field(default=None, sa_column=big(nullable=True))
     row_version: int = 0
     email_key: str | None = None
     company_key: str | None = None
@@ -65,6 +67,8 @@ class LinkRow(SQLModel, table=True):
     base: str = Field(sa_column=text())
     spellings: str = Field(sa_column=text())
     written_at: int = Field(sa_column=big())
+    frozen: str = Field(default="[]", sa_column=text(server_default="[]"))
+    thawed_at: int = Field(default=0, sa_column=big(server_default="0"))
 
 
 class IntentRow(SQLModel, table=True):
@@ -88,6 +92,40 @@ class IntentRow(SQLModel, table=True):
     answer: str | None = Field(default=None, sa_column=text(nullable=True))
     answered: str | None = Field(default=None, sa_column=text(nullable=True))
     deliver_at: int | None = Field(default=None, sa_column=big(nullable=True))
+
+
+class ChangeRow(SQLModel, table=True):
+    """A change decided and not yet made, and, for an hour, what was made."""
+
+    __tablename__ = "changes"
+    __table_args__ = (Index(None, "subject"), Index(None, "state", "at"))
+    id: str = Field(primary_key=True)
+    subject: str
+    side: str
+    kind: str
+    state: str
+    by: str = ""
+    at: int = Field(sa_column=big())
+    crm_id: str | None = None
+    ion_id: str | None = None
+    context: str = ""
+    body: str = Field(sa_column=text())
+    creates: int = 0
+    updates: int = 0
+    cleared_fields: int = 0
+    link_changes: int = 0
+
+
+class GuardRow(SQLModel, table=True):
+    """What the guard remembers, one row: held, paused, the mapping in force."""
+
+    __tablename__ = "guard"
+    id: int = Field(primary_key=True)
+    held_since: int | None = Field(default=None, sa_column=big(nullable=True))
+    reason: str = Field(sa_column=text())
+    paused_since: int | None = Field(default=None, sa_column=big(nullable=True))
+    mapping: str = ""
+    mapping_asked: str = ""
 
 
 class ConflictRow(SQLModel, table=True):
@@ -147,7 +185,7 @@ class HoldRow(SQLModel, table=True):
     __tablename__ = "holds"
     __table_args__ = (Index(None, "kind"),)
     subject: str = Field(primary_key=True)
-    kind: str
+    kind: str = Field(primary_key=True)
     reason: str = Field(sa_column=text())
     since: int = Field(sa_column=big())
     fields: str = Field(sa_column=text())
@@ -171,6 +209,7 @@ class OffsetRow(SQLModel, table=True):
     topic: str = Field(primary_key=True)
     partition: int = Field(primary_key=True)
     next_offset: int = Field(sa_column=big())
+    end_offset: int = Field(default=0, sa_column=big(server_default="0"))
 
 
 class MessageRow(SQLModel, table=True):

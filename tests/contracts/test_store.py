@@ -10,10 +10,12 @@ import pytest
 
 from syncd.core.budget import Lane, new_ledger, take
 from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.listing import SweepOutcome
 from syncd.core.match import Candidate, Keys, Tier, keys_of
+from syncd.core.plan import Change, ChangeKind, ChangeState
 from syncd.core.record import ION_NOTE, Observation, Position, Record, Stamp, new_record, observe
 from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
 from syncd.core.work import (
@@ -64,6 +66,8 @@ LINK = Link(
     {Field.COMPANY: "Acme", Field.ADDRESS: Address("1 Main", "", "Tampa", "FL", "33602"), Field.PHONE: None},
     {(Side.ION, Field.COMPANY): Spelling("Acme", "ACME")},
     Millis(5),
+    frozenset({Field.TITLE}),
+    Millis(6),
 )
 
 
@@ -94,6 +98,7 @@ async def test_records_come_back_as_they_were_stored(store: Store) -> None:
         modified=Millis(5),
         own_modified=Millis(6),
         missing_sweeps=2,
+        created=Millis(7),
     )
     async with store.begin() as unit:
         await unit.save_records([record])
@@ -119,7 +124,7 @@ async def test_a_unit_that_fails_leaves_nothing_behind(store: Store) -> None:
     async def fail() -> None:
         async with store.begin() as unit:
             await unit.save_records([customer(Side.CRM, "C1", company="A")])
-            await unit.save_offsets("t", {0: 5})
+            await unit.save_offsets("t", {0: 5}, {})
             await unit.enqueue([Subject("crm:C1")], NOW)
             await unit.save_link(LINK)
             raise RuntimeError("on purpose")
@@ -160,10 +165,26 @@ async def test_a_customer_that_was_not_listed_is_counted_never_deleted(store: St
         written = replace(customer(Side.ION, "3", company="C"), written_until=Millis(900))
         await unit.save_records([customer(Side.ION, "1", company="A"), customer(Side.ION, "2", company="B"), written])
     async with store.begin() as unit:
-        assert await unit.note_missing({"1"}, Millis(500)) == ["2"], "what we wrote meanwhile is not missing"
+        assert await unit.note_missing({"1"}, Millis(500)) == []
     async with store.begin() as unit:
         found = await unit.records(Side.ION, ["1", "2", "3"])
-        assert {key: record.missing_sweeps for key, record in found.items()} == {"1": 0, "2": 1, "3": 0}
+        counts = {key: record.missing_sweeps for key, record in found.items()}
+        assert counts == {"1": 0, "2": 1, "3": 0}, "what we wrote meanwhile is not missing"
+    async with store.begin() as unit:
+        assert await unit.note_missing({"1"}, Millis(500)) == []
+        assert await unit.note_missing({"1"}, Millis(500)) == ["2"], "missed often enough to ask"
+        assert await unit.note_missing({"1"}, Millis(500)) == [], "and asked about once"
+
+
+async def test_unlinked_customers_are_found_by_when_ion_made_them(store: Store) -> None:
+    def made(number: str, at: int) -> Record:
+        return replace(customer(Side.ION, number, company="A"), created=Millis(at))
+
+    async with store.begin() as unit:
+        await unit.save_records([made("1", 4), made("2", 5), made("3", 9), made("4", 10), made("7", 6)])
+        await unit.save_link(LINK)
+        found = await unit.created_between(Millis(5), Millis(9))
+        assert [record.customer_id for record in found] == ["2", "3"]
 
 
 async def test_links_are_found_from_both_sides(store: Store) -> None:
@@ -318,22 +339,122 @@ async def test_holds_and_candidates_wait_for_a_person(store: Store) -> None:
         await unit.hold(hold)
         await unit.save_candidates(hold.subject, candidates)
     async with store.begin() as unit:
-        assert await unit.list_holds(None, "", 5) == [hold]
-        assert await unit.list_holds(HoldKind.REVIEW, "", 5) == []
+        assert await unit.list_holds(tuple(HoldKind), "", 5) == [hold]
+        assert await unit.list_holds([HoldKind.REVIEW], "", 5) == []
         assert await unit.count_holds() == {HoldKind.INCOMPLETE: 1}
-        assert await unit.hold_of(hold.subject) == hold
-        assert await unit.hold_of(Subject("crm:2")) is None
+        assert await unit.holds_of(hold.subject) == [hold]
+        assert await unit.holds_of(Subject("crm:2")) == []
         assert await unit.candidates(hold.subject) == candidates[::-1]
         await unit.release(hold.subject)
-        assert await unit.list_holds(None, "", 5) == []
+        assert await unit.list_holds(tuple(HoldKind), "", 5) == []
         assert await unit.candidates(hold.subject) == []
+
+
+async def test_a_customer_may_wait_for_two_reasons_and_be_released_from_one(store: Store) -> None:
+    frozen = Hold(Subject("crm:1"), HoldKind.FROZEN, "it flaps", NOW, ("title",))
+    review = Hold(Subject("crm:1"), HoldKind.REVIEW, "which one?", NOW)
+    async with store.begin() as unit:
+        await unit.hold(frozen)
+        await unit.hold(review)
+        assert await unit.holds_of(frozen.subject) == [frozen, review]
+        await unit.release(frozen.subject, [HoldKind.REVIEW])
+        assert await unit.holds_of(frozen.subject) == [frozen]
+
+
+def change(number: str, **changes: object) -> Change:
+    whole = Change(
+        number,
+        Subject("crm:C1"),
+        Side.ION,
+        ChangeKind.UPDATE,
+        {Field.COMPANY: "New", Field.PHONE: None},
+        {Field.COMPANY: "Old", Field.PHONE: "1"},
+        {Field.COMPANY: "Old", Field.PHONE: "1"},
+        NOW,
+        "C1",
+        "7",
+        {"company": {"rule": "only-crm-moved"}},
+        "context",
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+async def test_changes_wait_pass_and_are_counted_until_they_are_old(store: Store) -> None:
+    other = change("b", subject=Subject("crm:C2"), crm_id="C2", kind=ChangeKind.CREATE, side=Side.CRM)
+    async with store.begin() as unit:
+        await unit.save_change(change("a"))
+        await unit.save_change(other)
+        await unit.save_change(change("c", kind=ChangeKind.LINK, set={}))
+        await unit.save_change(change("c", kind=ChangeKind.LINK, set={}))
+    async with store.begin() as unit:
+        assert await unit.list_changes("", 9) == [change("a"), other, change("c", kind=ChangeKind.LINK, set={})]
+        assert await unit.list_changes("a", 1) == [other]
+        assert await unit.changes_of(Subject("crm:C2")) == [other]
+        assert await unit.tally_changes(NOW) == {ChangeState.WAITING: Tally(1, 1, 1, 1)}
+        assert await unit.crowd_of_changes(2) == 2
+        assert await unit.pass_changes(["a"], "ann", Millis(NOW + 1)) == [Subject("crm:C1")]
+        assert await unit.pass_changes(None, "", Millis(NOW + 1)) == [Subject("crm:C2"), Subject("crm:C1")]
+        assert await unit.pass_changes(None, "", Millis(NOW + 2)) == []
+        assert await unit.tally_changes(NOW) == {ChangeState.PASSED: Tally(1, 0, 0, 1)}, "by name is not counted"
+        await unit.withdraw_passes()
+        states = {found.id: (found.state, found.by) for found in await unit.list_changes("", 9)}
+        assert states["a"] == (ChangeState.PASSED, "ann"), "what a person let go stays let go"
+        assert states["b"] == (ChangeState.WAITING, "")
+        await unit.save_change(replace(other, state=ChangeState.SPENT, at=NOW))
+        await unit.drop_changes(["c"])
+        assert await unit.tally_changes(Millis(NOW - 1)) == {ChangeState.SPENT: Tally(creates=1)}
+        assert await unit.tally_changes(NOW) == {}
+        await unit.forget_spent(Millis(NOW + 1))
+        assert [found.id for found in await unit.list_changes("", 9)] == ["a"]
+
+
+async def test_the_guard_remembers(store: Store) -> None:
+    state = GuardState(NOW, "too many", Millis(5), "m1", "m2")
+    async with store.begin() as unit:
+        assert await unit.guard_state() == GuardState()
+        await unit.save_guard_state(state)
+    async with store.begin() as unit:
+        assert await unit.guard_state() == state
+        await unit.save_guard_state(GuardState(mapping="m2"))
+        assert await unit.guard_state() == GuardState(mapping="m2")
+
+
+async def test_the_undecided_are_counted_no_further_than_asked(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.enqueue([Subject(f"crm:{number}") for number in range(5)], NOW)
+        assert await unit.undecided(NOW, NOW, 3) == 3
+        assert await unit.undecided(NOW, NOW, 9) == 5
+        assert await unit.undecided(NOW, Millis(NOW - 1), 9) == 0
+        assert await unit.undecided(Millis(NOW - 1), NOW, 9) == 0
+        [claim, *_] = await claimed(unit)
+        await unit.finish(claim, Again(NOW, Stage.CALL))
+        assert await unit.undecided(NOW, NOW, 9) == 4
+
+
+async def test_commands_that_were_given_up_are_found_once_they_are_old(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_intent(intent("i1", changed_at=Millis(5), state=IntentState.UNKNOWN))
+        await unit.save_intent(intent("i2", changed_at=Millis(9), state=IntentState.UNKNOWN))
+        await unit.save_intent(intent("i3", changed_at=Millis(5), state=IntentState.UNKNOWN, side=Side.ION))
+        await unit.save_intent(intent("i4", changed_at=Millis(5), state=IntentState.SENT))
+        assert [found.id for found in await unit.unknown_commands(Millis(9))] == ["i1"]
+
+
+async def test_recent_intents_are_those_that_changed_since(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_intent(intent("i1", changed_at=Millis(5)))
+        await unit.save_intent(intent("i2", changed_at=Millis(9), state=IntentState.CONFIRMED))
+        assert [found.id for found in await unit.recent_intents(Subject("crm:C1"), Millis(5))] == ["i2"]
 
 
 async def test_offsets_are_kept_by_topic_and_partition(store: Store) -> None:
     async with store.begin() as unit:
-        await unit.save_offsets("a", {0: 5, 1: 7})
-        await unit.save_offsets("a", {0: 6})
-        await unit.save_offsets("b", {0: 1})
+        await unit.save_offsets("a", {0: 5, 1: 7}, {0: 9, 1: 7})
+        assert await unit.behind() == 4
+        await unit.save_offsets("a", {0: 6}, {})
+        assert await unit.behind() == 0
+        await unit.save_offsets("b", {0: 1}, {0: 3})
+        assert await unit.behind() == 2
     async with store.begin() as unit:
         assert await unit.offsets("a") == {0: 6, 1: 7}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -21,11 +21,12 @@ from syncd.core.errors import (
     Unauthorised,
 )
 from syncd.core.policy import Dialect
-from syncd.core.values import Address, Field
+from syncd.core.values import Address, Field, Millis
 from syncd.engine.ports import Store
 from syncd.ion.client import IonClient
 from syncd.ion.gate import BudgetGate
 from syncd.ion.oauth import Credentials
+from syncd.ion.wire import HttpWire
 from syncd.sim.ion import Account, Fault, IonOptions, IonServer, serve_app
 from syncd.store.memory import MemoryStore
 
@@ -39,19 +40,25 @@ VALUES = {
     Field.LANGUAGE: "EN",
 }
 
+LATER = Millis(2**62)
+
 
 class Rig:
-    def __init__(self, account: Account, url: str, store: Store) -> None:
-        self.account, self.url, self.store = account, url, store
+    def __init__(self, account: Account, url: str, store: Store, wire: HttpWire) -> None:
+        self.account, self.url, self.store, self.wire = account, url, store, wire
         self.clock = SystemClock()
 
-    def client(self, *, token: str = "initial-refresh-token", limit: int = 5_000, **options: Any) -> IonClient:
+    def client(self, **options: Any) -> nullcontext[IonClient]:
+        return nullcontext(self.new_client(**options))
+
+    def new_client(self, *, token: str = "initial-refresh-token", limit: int = 5_000, **options: Any) -> IonClient:
         gate = BudgetGate(self.store, self.clock, limit, 10_000)
-        defaults: dict[str, Any] = {"dialect": None, "page_size": None, "timeout_seconds": 1.0, "account": "20481"}
+        defaults: dict[str, Any] = {"dialect": None, "page_size": None, "account": "20481"}
         credentials = Credentials(token, options.pop("access", None))
         return IonClient(
             url=options.pop("url", self.url),
             credentials=credentials,
+            wire=self.wire,
             store=self.store,
             gate=gate,
             clock=self.clock,
@@ -71,7 +78,8 @@ async def rig(**options: Any) -> AsyncIterator[Rig]:
     account = Account(IonOptions(**{"customers": 25, "calls_per_minute": 5_000, **options}))
     runner, port = await serve_app(IonServer(account).app(), 0)
     try:
-        yield Rig(account, f"http://127.0.0.1:{port}", MemoryStore())
+        async with HttpWire(1.0) as wire:
+            yield Rig(account, f"http://127.0.0.1:{port}", MemoryStore(), wire)
     finally:
         await runner.cleanup()
 
@@ -91,7 +99,7 @@ async def test_the_dialect_is_found_and_remembered(dialect: str) -> None:
             assert await client.known_dialect() is None
             assert len(await listed(client)) == 25
             assert await client.known_dialect() is Dialect(dialect)
-        assert await world.client().known_dialect() is Dialect(dialect)
+        assert await world.new_client().known_dialect() is Dialect(dialect)
 
 
 async def test_the_largest_page_that_the_server_takes_is_found_and_remembered(dialect: str) -> None:
@@ -113,7 +121,7 @@ async def test_a_customer_is_created_read_found_and_updated(dialect: str) -> Non
     async with rig(dialect=dialect) as world, world.client() as client:
         await listed(client)
         async with client._gate.slots(Lane.WRITE, 4) as slots:
-            created = await client.create(VALUES, slots)
+            created = await client.create(VALUES, slots, LATER)
             assert "password" not in str(created.raw)
             read = await client.get(created.ion_id, slots)
             assert read is not None
@@ -122,7 +130,7 @@ async def test_a_customer_is_created_read_found_and_updated(dialect: str) -> Non
             assert (found is None) is (dialect == "seed")
             if found is not None:
                 assert [reading.ion_id for reading in found] == [created.ion_id]
-            updated = await client.update(read, {Field.COMPANY: "Acme Two"}, slots)
+            updated = await client.update(read, {Field.COMPANY: "Acme Two"}, slots, LATER)
             assert updated.values[Field.COMPANY] == "Acme Two"
             assert await client.get("999", slots) is None
 
@@ -134,7 +142,7 @@ async def test_a_write_whose_answer_is_lost_is_unknown_never_failed(dialect: str
         world.fault(kind, "create")
         async with client._gate.slots(Lane.WRITE) as slots:
             with pytest.raises(OutcomeUnknown):
-                await client.create(VALUES, slots)
+                await client.create(VALUES, slots, LATER)
         assert len(world.account.customers) == 26
 
 
@@ -152,7 +160,7 @@ async def test_ion_refuses_a_customer(dialect: str, change: dict[Field, Any], er
         change = {name: taken if value == "taken" else value for name, value in change.items()}
         async with client._gate.slots(Lane.WRITE) as slots:
             with pytest.raises(error) as caught:
-                await client.create({**VALUES, **change}, slots)
+                await client.create({**VALUES, **change}, slots, LATER)
         if taken in change.values():
             assert isinstance(caught.value, Rejected)
             assert caught.value.taken_email
@@ -205,7 +213,7 @@ async def test_nobody_listening_is_unavailable_not_unknown() -> None:
         await listed(client)
         async with world.client(url="http://127.0.0.1:9") as lost, lost._gate.slots(Lane.WRITE) as slots:
             with pytest.raises(SideUnavailable):
-                await lost.create(VALUES, slots)
+                await lost.create(VALUES, slots, LATER)
 
 
 class TestCustody:

@@ -93,6 +93,12 @@ class SimulatedIon:
     def edit(self, ion_id: str, **changes: Any) -> None:
         http("PATCH", f"{self.url}/_sim/customers/{ion_id}", changes)
 
+    def remove(self, ion_id: str) -> None:
+        http("DELETE", f"{self.url}/_sim/customers/{ion_id}")
+
+    def heal(self) -> None:
+        http("DELETE", f"{self.url}/_sim/faults")
+
     def fault(self, kind: str, operation: str = "*", **more: Any) -> None:
         http("POST", f"{self.url}/_sim/faults", {"kind": kind, "operation": operation, **more})
 

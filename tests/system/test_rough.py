@@ -34,7 +34,9 @@ def by_company(world: World) -> dict[str, dict[str, object]]:
 def test_three_hundred_edits_drain_within_the_budget(make_world: MakeWorld, dialect: str) -> None:
     world = make_world(dialect=dialect, customers=0, calls_per_minute=300)
     ids = hold_customers(world, 300)
-    world.start(SYNCD_POLL__INTERVAL_SECONDS="5")
+    world.start(
+        SYNCD_POLL__INTERVAL_SECONDS="5", SYNCD_GUARD__MAX_PERCENT="0"
+    )  # all customers edited at once, on purpose
     eventually(lambda: len(world.links()) == 300, "all are linked", 60)
     for crm_id in ids:
         world.topics.send(crm_id, {"type": "changed", "id": crm_id, "customer": {"company": f"Edited {crm_id}"}})

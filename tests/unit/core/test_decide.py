@@ -215,3 +215,13 @@ def test_deciding_writes_at_most_one_side_and_settles(base, c, i, crm_at, ion_at
     assert after_crm == after_ion
     again = decided(after_crm, record(Side.CRM, after_crm, 300), record(Side.ION, after_ion, 300))
     assert [outcome.rule for outcome in again.outcomes] == [Rule.AGREE]
+
+
+@pytest.mark.parametrize(("c", "i"), [("x", "b"), ("b", "y"), ("x", "y")])
+def test_a_frozen_field_is_kept_whoever_moved(c: str, i: str) -> None:
+    held = {NAME: "b"}
+    link = Link(CrmId("1"), IonId("1"), LinkState.LINKED, How.PERSON, Millis(0), held, frozen=frozenset({NAME}))
+    decision = decide(link, record(Side.CRM, c), record(Side.ION, i), Policy({NAME: FieldRule(NAME)}, SKEW))
+    [outcome] = decision.outcomes
+    assert (outcome.rule, outcome.is_kept, decision.to_crm, decision.to_ion) == (Rule.FROZEN, True, {}, {})
+    assert decision.base == held

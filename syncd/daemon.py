@@ -1,0 +1,454 @@
+"""The daemon: its parts, joined through their ports, its loops, and how it drains.
+
+What lies outside it (the store, ION's wire, Kafka, the CRM, the clock) is handed in: by ``app`` the
+real ones, by ``simulation`` simulated ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+from typing import Protocol
+
+import structlog
+
+from syncd import __version__
+from syncd.core.budget import Ledger
+from syncd.core.errors import BadConfiguration, SideError, StoreConflict, Unauthorised
+from syncd.core.guard import Limits, Tally
+from syncd.core.listing import SweepOutcome
+from syncd.core.policy import Dialect, Policy
+from syncd.core.values import Millis
+from syncd.core.work import HoldKind, Stage, Sweep
+from syncd.crm.commands import dead_letter_message
+from syncd.crm.events import EventDecoder
+from syncd.engine.create import Creator
+from syncd.engine.deliver import Deliver
+from syncd.engine.facts import Facts, FreshReadings
+from syncd.engine.guard import Guard
+from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.intents import Intents
+from syncd.engine.links import Fingerprint, LinkBook
+from syncd.engine.pairing import Pairing
+from syncd.engine.ports import Clock, CrmSink, Posts, Store
+from syncd.engine.push import Pusher
+from syncd.engine.reconcile import Reconciler
+from syncd.engine.status import Status, survey
+from syncd.engine.sweep import Sweeper
+from syncd.engine.workers import LEASE_MS, Wakes, Workers
+from syncd.ion.client import IonClient
+from syncd.ion.gate import BudgetGate
+from syncd.ion.oauth import Credentials
+from syncd.ion.wire import Wire
+from syncd.mapping import CrmMapping
+from syncd.metrics import Metrics
+from syncd.settings import Settings
+
+log = structlog.get_logger()
+
+CALLS_UNDER_WAY = 2.5
+"""A call with its retry after a 401 takes at most this many timeouts; then its slot is orphaned."""
+DRAIN_SECONDS = 25.0
+JUDGE_SECONDS = 0.2
+LEADER_SECONDS = 5.0
+"""How often the leader's lease is renewed, and others ask whether it has run out."""
+
+
+class Events(Protocol):
+    """Where CRM events are read from."""
+
+    problem: str | None
+
+    async def run(self) -> None: ...
+
+
+Take = Callable[[str, Sequence[RawEvent], Mapping[int, int]], Awaitable[int]]
+Progress = Callable[[Mapping[int, int]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """All that the daemon touches beyond its own memory."""
+
+    store: Store
+    clock: Clock
+    wire: Wire
+    posts: Posts
+    sink: CrmSink
+    read_events: Callable[[Take, Progress, Callable[[], None]], Events]
+    fingerprint: Fingerprint
+    rng: Random
+    owner: str
+    idle_seconds: float = 1.0
+    """The longest sleep between two looks at what another replica may have left to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The daemon's parts, joined."""
+
+    settings: Settings
+    outside: Outside
+    metrics: Metrics
+    facts: Facts
+    mapping: CrmMapping
+    gate: BudgetGate
+    ion: IonClient
+    events: Events
+    sweeper: Sweeper
+    workers: Workers
+    deliver: Deliver
+    guard: Guard
+    wakes: Wakes
+
+
+def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Metrics) -> Parts:
+    store, clock = outside.store, outside.clock
+    readings = FreshReadings(int(settings.sync.fresh_seconds * 1000))
+    facts = Facts(readings, int(settings.poll.interval_seconds * 1000), outside.rng)
+    gate = make_gate(settings, store, clock)
+    ion = make_ion(settings, outside.wire, store, clock, gate, outside.owner, metrics)
+    intents = Intents(metrics)
+    book = LinkBook(settings.kafka.links_topic, outside.fingerprint)
+    guard = Guard(store, clock, facts, limits_of(settings))
+    pairing = Pairing(facts, intents, book)
+    settle_ms = int(settings.ion.timeout_seconds * 1000)
+    creator = Creator(store, ion, clock, facts, intents, book, pairing, guard, settle_ms)
+    pusher = Pusher(store, ion, clock, facts, intents, book, creator, guard)
+    reconciler = Reconciler(store, clock, facts, pairing, intents, book, guard)
+    wakes = Wakes()
+    ingest = make_ingest(settings, mapping, store, clock, metrics)
+
+    def on_progress(lags: Mapping[int, int]) -> None:
+        metrics.kafka_lag(settings.kafka.events_topic, lags)
+        facts.has_joined = True
+
+    return Parts(
+        settings,
+        outside,
+        metrics,
+        facts,
+        mapping,
+        gate,
+        ion,
+        outside.read_events(ingest.ingest, on_progress, wakes.arrived),
+        Sweeper(store, ion, clock, facts, metrics),
+        Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds),
+        Deliver(store, outside.sink, outside.posts, clock, facts, intents),
+        guard,
+        wakes,
+    )
+
+
+def make_ingest(settings: Settings, mapping: CrmMapping, store: Store, clock: Clock, metrics: Metrics) -> Ingest:
+    decoder = EventDecoder(mapping, int(settings.sync.clock_skew_seconds * 1000))
+    describe = partial(dead_letter_message, settings.kafka.dead_letters_topic)
+    return Ingest(store, clock, metrics, Intents(metrics), decoder.decode, describe)
+
+
+def make_gate(settings: Settings, store: Store, clock: Clock) -> BudgetGate:
+    call_ms = int(settings.ion.timeout_seconds * 1000 * CALLS_UNDER_WAY)
+    return BudgetGate(store, clock, settings.ion.calls_per_minute, call_ms)
+
+
+def make_ion(
+    settings: Settings, wire: Wire, store: Store, clock: Clock, gate: BudgetGate, owner: str, metrics: Metrics | None
+) -> IonClient:
+    ion = settings.ion
+    return IonClient(
+        url=ion.url,
+        account=ion.account_id or "",
+        credentials=Credentials(
+            ion.refresh_token.get_secret_value() if ion.refresh_token else None,
+            ion.access_token.get_secret_value() if ion.access_token else None,
+            ion.client_id,
+            ion.client_secret.get_secret_value() if ion.client_secret else None,
+        ),
+        wire=wire,
+        store=store,
+        gate=gate,
+        clock=clock,
+        owner=owner,
+        dialect=None if ion.dialect == "auto" else Dialect(ion.dialect),
+        page_size=None if ion.page_size == "auto" else ion.page_size,
+        calls=metrics,
+    )
+
+
+def owner_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def limits_of(settings: Settings) -> Limits:
+    guard = settings.guard
+    absolute = Tally(guard.max_creates, guard.max_updates, guard.max_cleared_fields, guard.max_link_changes)
+    return Limits(absolute, guard.max_percent)
+
+
+def context_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> str:
+    """Fingerprint of all that decides: what a person approved holds for just this (S9)."""
+    parts = (__version__, settings.sync.model_dump_json(), mapping.fingerprint, dialect.value)
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+class Daemon:
+    """Everything that runs for as long as the daemon does."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._store, self._clock = parts.outside.store, parts.outside.clock
+        self._owner = parts.outside.owner
+        self._ion_problem: str | None = "ION was not asked yet"
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        if not self._stopping.is_set():
+            log.info("daemon_draining")
+            self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until ``stop``; then let what is under way end."""
+        parts = self._parts
+        async with asyncio.TaskGroup() as tasks:
+            endless = [
+                tasks.create_task(forever(name, work, self._clock))
+                for name, work in {
+                    "read_events": parts.events.run,
+                    "sweep": self._sweep,
+                    "renew_leases": parts.workers.renew,
+                    "refresh_token": self._refresh_token,
+                    "send_messages": self._send_messages,
+                    "send_commands": self._send_commands,
+                    "guard": self._judge,
+                    "measure": self._measure,
+                }.items()
+            ]
+            working = [
+                tasks.create_task(self._when_oriented("decide", parts.workers.decide)),
+                tasks.create_task(self._when_oriented("push", parts.workers.push)),
+            ]
+            await self._stopping.wait()
+            parts.workers.drain()
+            await asyncio.wait(working, timeout=DRAIN_SECONDS)
+            await self._flush()
+            for task in (*endless, *working):
+                task.cancel()
+        await parts.ion.custody.drain()
+        log.info("daemon_stopped")
+
+    async def problems(self) -> dict[str, str]:
+        """What keeps this replica from being ready; empty when it is."""
+        parts, found = self._parts, dict[str, str]()
+        try:
+            async with self._store.begin() as unit:
+                tokens = await unit.tokens()
+        except Exception as error:
+            return {"database": f"the database can't be used: {type(error).__name__}"}
+        if parts.events.problem is not None:
+            found["kafka"] = parts.events.problem
+        if parts.gate.circuit.is_open:
+            found["ion"] = "ION does not answer: it is probed, and everything waits for it"
+        elif self._ion_problem is not None:
+            found["ion"] = self._ion_problem
+        if tokens is not None and tokens.refused is not None:
+            found["token"] = tokens.refused
+        return found
+
+    async def metrics_page(self) -> bytes:
+        await self._update_gauges()
+        return self._parts.metrics.page()
+
+    async def _when_oriented(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Nothing can be decided before ION's dialect, and so the policy, is known."""
+        while self._parts.facts.policy is None and not self._stopping.is_set():
+            await self._clock.sleep(0.05)
+        if not self._stopping.is_set():
+            await forever(name, work, self._clock, until=self._stopping)
+
+    async def _learn_policy(self) -> None:
+        parts = self._parts
+        if parts.facts.policy is None and (dialect := await parts.ion.known_dialect()) is not None:
+            policy = policy_of(parts.settings, parts.mapping, dialect)
+            parts.facts.context = context_of(parts.settings, parts.mapping, dialect)
+            await parts.guard.meet_mapping(parts.mapping.fingerprint)
+            parts.facts.policy = policy
+
+    async def _sweep(self) -> None:
+        """One replica sweeps: from start to start an interval lies."""
+        parts = self._parts
+        await self._orient()
+        interval_ms = int(parts.settings.poll.interval_seconds * 1000)
+        due = self._clock.now()
+        while True:
+            is_leader = await self._lease("sweep")
+            parts.metrics.leader.set(int(is_leader))
+            if not is_leader:
+                await self._clock.sleep(LEADER_SECONDS)
+                await self._orient()
+                continue
+            if self._clock.now() >= due:
+                due = Millis(self._clock.now() + interval_ms)
+                await self._leased("sweep", self._sweep_once)
+            await self._clock.sleep(max(0.01, min(LEADER_SECONDS, (due - self._clock.now()) / 1000)))
+
+    async def _sweep_once(self) -> None:
+        parts = self._parts
+        try:
+            sweep = await parts.sweeper.sweep()
+        except SideError as error:
+            self._ion_problem = error.sentence
+            log.warning("sweep_failed", reason=error.sentence, kind=type(error).__name__)
+        else:
+            self._ion_problem = None
+            say_sweep(sweep)
+        await self._orient()
+        parts.wakes.arrived()
+
+    async def _orient(self) -> None:
+        """What this replica, another, or one before a restart found out about ION."""
+        await self._parts.sweeper.remember_last()
+        try:
+            await self._learn_policy()
+        except BadConfiguration as error:
+            self._ion_problem = error.sentence
+            log.error("mapping_unusable", reason=error.sentence)
+
+    async def _lease(self, name: str) -> bool:
+        async with self._store.begin() as unit:
+            return await unit.lease(name, self._owner, self._clock.now(), LEASE_MS)
+
+    async def _leased(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Keep the lease while the work lasts."""
+        task = asyncio.ensure_future(work())
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=LEASE_MS / 3000)
+                await self._lease(name)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        task.result()
+
+    async def _refresh_token(self) -> None:
+        while True:
+            try:
+                await self._parts.ion.custody.refresh_ahead()
+            except Unauthorised as error:
+                self._ion_problem = error.sentence
+            except SideError as error:
+                log.warning("token_not_refreshed", reason=error.sentence)
+            await self._clock.sleep(15)
+
+    async def _send_messages(self) -> None:
+        while True:
+            try:
+                if await self._parts.deliver.messages():
+                    continue
+            except SideError as error:
+                log.warning("messages_wait", reason=error.sentence)
+                await self._clock.sleep(2)
+            await self._parts.wakes.send_messages.wait(self._parts.outside.idle_seconds)
+
+    async def _send_commands(self) -> None:
+        while True:
+            if not await self._parts.deliver.commands():
+                await self._parts.wakes.send_commands.wait(self._parts.outside.idle_seconds)
+
+    async def _judge(self) -> None:
+        """What waits for the guard is looked at often, so that a burst is let go as soon as it is counted."""
+        while True:
+            is_waiting = await self._parts.guard.watch()
+            self._parts.wakes.decide.set()
+            await self._parts.wakes.judge.wait(JUDGE_SECONDS if is_waiting else 5.0)
+
+    async def _flush(self) -> None:
+        """Hand over what is ready to go; what can't be handed over waits in the store."""
+        try:
+            async with asyncio.timeout(5):
+                await self._parts.deliver.commands()
+                while await self._parts.deliver.messages():
+                    pass
+        except (TimeoutError, SideError):
+            log.warning("messages_wait", reason="Kafka takes no messages; they wait in the store")
+        async with self._store.begin() as unit:
+            await unit.unlease("sweep", self._owner)
+
+    async def _measure(self) -> None:
+        while True:
+            await self._update_gauges()
+            await self._clock.sleep(15)
+
+    async def _update_gauges(self) -> None:
+        parts = self._parts
+        status = await survey(self._store, self._clock.now(), parts.settings.kafka.events_topic)
+        set_gauges(parts.metrics, status, await parts.gate.ledger())
+
+
+def policy_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> Policy:
+    sync = settings.sync
+    policy = mapping.policy(dialect, sync.tie, sync.first_link, int(sync.clock_skew_seconds * 1000))
+    return replace(
+        policy,
+        creates_in_ion=sync.create_in_ion,
+        creates_in_crm=sync.create_in_crm,
+        reviews_crm_deletions=sync.crm_delete == "review",
+    )
+
+
+def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
+    metrics.ion_budget_calls.labels("used").set(status.budget_used)
+    metrics.ion_budget_calls.labels("free").set(max(0, int(ledger.rate) - status.budget_used))
+    metrics.pending_changes.labels("to-ion").set(status.pending[Stage.CALL.value])
+    metrics.pending_changes.labels("to-crm").set(status.commands_open)
+    metrics.oldest_pending_seconds.labels("to-ion").set(status.oldest_pending_seconds)
+    metrics.oldest_pending_seconds.labels("to-crm").set(status.oldest_command_seconds)
+    for state, count in status.links.items():
+        metrics.links.labels(state).set(count)
+    metrics.unknown_outcomes.set(status.unknown_outcomes)
+    metrics.held_changes.set(status.held_changes)
+    metrics.guard_closed.labels("held").set(int(bool(status.held_reason)))
+    metrics.guard_closed.labels("paused").set(int(status.is_paused))
+    metrics.quarantined_customers.set(status.holds[HoldKind.QUARANTINE.value])
+    metrics.frozen_customers.set(status.holds[HoldKind.FROZEN.value])
+    metrics.incomplete_customers.set(status.holds[HoldKind.INCOMPLETE.value])
+    if status.complete_sweep_age_seconds is not None:
+        metrics.sweep_age_seconds.set(status.complete_sweep_age_seconds)
+    if status.token_expires_seconds is not None:
+        metrics.token_expires_seconds.set(status.token_expires_seconds)
+
+
+def say_sweep(sweep: Sweep) -> None:
+    is_news = bool(sweep.changed) or sweep.outcome is not SweepOutcome.COMPLETE
+    say = log.warning if sweep.outcome is not SweepOutcome.COMPLETE else log.info if is_news else log.debug
+    say(
+        "sweep_ended",
+        outcome=sweep.outcome.value,
+        customers=sweep.customers,
+        changed=sweep.changed,
+        pages=sweep.pages,
+        seconds=round((sweep.ended - sweep.started) / 1000, 2),
+    )
+
+
+async def forever(
+    name: str, work: Callable[[], Awaitable[None]], clock: Clock, until: asyncio.Event | None = None
+) -> None:
+    """Keep a loop alive: the database or the network may go away and come back."""
+    pause = 0.5
+    while until is None or not until.is_set():
+        started = clock.now()
+        try:
+            await work()
+        except StoreConflict:
+            await clock.sleep(0.1)
+            continue
+        except Exception:
+            log.exception("loop_failed", loop=name, retry_in_seconds=pause)
+            await clock.sleep(pause)
+        pause = 0.5 if clock.now() - started > 60_000 else min(30.0, pause * 2)

@@ -1,0 +1,257 @@
+"""The guard between decision and intent: may this change go out by itself? (S9)
+
+event or sweep → observation → record → reconcile → **guard** → intent → call → receipt → confirmed
+
+Each flow that wants to write opens an ``Admission`` in its transaction and asks. What may not go at
+once is kept as waiting; ``watch`` judges all that waits together, once what has arrived is counted,
+and queues the customers again whose changes may go. Nothing here calls a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import structlog
+
+from syncd.core.errors import UserError
+from syncd.core.guard import NOTHING, WINDOW_MS, GuardState, Limits, Tally, breach
+from syncd.core.plan import Change, ChangeState, Plan, make_plan
+from syncd.core.policy import Dialect
+from syncd.core.values import Millis, Side, Subject
+from syncd.core.work import DecisionEntry
+from syncd.engine.facts import Facts
+from syncd.engine.ports import Clock, Outlook, Store, Unit
+
+MAX_PLAN = 1_000_000
+"""Changes read for one plan; a bound on memory, never a need."""
+
+FORGET_EVERY_MS = 60_000
+
+log = structlog.get_logger()
+
+
+class Guard:
+    def __init__(self, store: Store, clock: Clock, facts: Facts, limits: Limits) -> None:
+        self._store = store
+        self._clock = clock
+        self._facts = facts
+        self._limits = limits
+        self._linked: int | None = None
+        """How many are linked, as ``watch`` last counted: each admission would be too often."""
+        self._asked: Millis | None = None
+        """When the changes that wait now were first seen waiting."""
+        self._forgot_at = Millis(0)
+
+    @asynccontextmanager
+    async def admission(self, unit: Unit, subject: Subject, now: Millis) -> AsyncIterator[Admission]:
+        """Ask about one customer, within the caller's transaction.
+
+        What was kept of this customer before, and is not asked for again, is forgotten at the end.
+        """
+        known = {change.id: change for change in await unit.changes_of(subject)}
+        admission = Admission(self, unit, known, now)
+        yield admission
+        stale = [c.id for c in known.values() if c.id not in admission.wanted and c.state is not ChangeState.SPENT]
+        if stale:
+            await unit.drop_changes(stale)
+
+    def knows(self, change: Change) -> bool:
+        """It was decided under the configuration and version that run now."""
+        return change.context == self._facts.context
+
+    async def watch(self) -> bool:
+        """Judge what waits, all together, if it is counted; is there still something to be judged?"""
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            state, counts = await unit.guard_state(), dict[ChangeState, Tally]()
+            if await unit.crowd_of_changes(1):
+                counts = await unit.tally_changes(Millis(now - WINDOW_MS))
+            is_waiting = any(counts.get(ChangeState.WAITING, NOTHING))
+            if self._linked is None or is_waiting:
+                self._linked = sum((await unit.count_links()).values())
+            if not is_waiting:
+                self._asked = None
+                if now > self._forgot_at + FORGET_EVERY_MS:
+                    self._forgot_at = now
+                    await unit.forget_spent(Millis(now - WINDOW_MS))
+                if state.held_since is not None and not state.mapping_asked:
+                    await unit.save_guard_state(replace(state, held_since=None, reason=""))
+                    log.info("guard_open_again", reason="nothing waits any more")
+                return False
+            if state.is_closed:
+                return False
+            self._asked = self._asked or now
+            if not await self._is_counted(unit, self._asked, now):
+                return True
+            self._asked = None
+            total = NOTHING
+            for tally in counts.values():
+                total = total.plus(tally)
+            await self._judge_together(unit, state, total, now)
+        return False
+
+    async def meet_mapping(self, fingerprint: str) -> None:
+        """A mapping that differs from the one in force holds everything until its plan is approved."""
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            state = await unit.guard_state()
+            is_new_pair = not await unit.list_links(None, "", 1)
+            if not state.mapping or is_new_pair:
+                await unit.save_guard_state(replace(state, mapping=fingerprint, mapping_asked=""))
+            elif fingerprint == state.mapping:
+                if state.mapping_asked:  # put back as it was
+                    await unit.save_guard_state(replace(state, mapping_asked="", held_since=None, reason=""))
+            elif fingerprint != state.mapping_asked:
+                await self._hold(unit, replace(state, mapping_asked=fingerprint), "the mapping has changed", now)
+                await _look_at_all(unit, now)
+
+    async def judge_alone(self, unit: Unit, change: Change, now: Millis) -> Change:
+        """A change that comes alone goes at once; what may be part of a burst waits for ``watch``."""
+        change = replace(change, context=self._facts.context)
+        state = await unit.guard_state()
+        if state.is_closed or await self._may_be_burst(unit, now):
+            return change
+        counts = await unit.tally_changes(Millis(now - WINDOW_MS))
+        total = change.tally
+        for tally in counts.values():
+            total = total.plus(tally)
+        if breach(total, self._limits.ceilings(self._linked or 0)) is not None:
+            return change
+        return replace(change, state=ChangeState.PASSED)
+
+    async def _may_be_burst(self, unit: Unit, now: Millis) -> bool:
+        if self._linked is None:
+            return True
+        enough = self._limits.burst_from(self._linked)
+        if not enough:
+            return False
+        # The customer at hand is one of those that are not decided yet; it alone is no burst.
+        return (
+            self._facts.listing_changes > enough
+            or await unit.behind() > enough
+            or await unit.undecided(now, now, enough + 1) > enough
+            or await unit.crowd_of_changes(enough) >= enough
+        )
+
+    async def _is_counted(self, unit: Unit, asked: Millis, now: Millis) -> bool:
+        """All that had arrived when the question came up is decided."""
+        enough = self._limits.burst_from(self._linked or 0)
+        if enough and self._facts.listing_changes > enough:
+            return False
+        if await unit.behind():
+            return False
+        return not await unit.undecided(now, asked, 1)
+
+    async def _judge_together(self, unit: Unit, state: GuardState, total: Tally, now: Millis) -> None:
+        passed = breach(total, self._limits.ceilings(self._linked or 0))
+        if passed is None:
+            await unit.enqueue(await unit.pass_changes(None, "", now), now)
+        else:
+            await self._hold(unit, state, str(passed), now)
+
+    async def _hold(self, unit: Unit, state: GuardState, reason: str, now: Millis) -> None:
+        await unit.withdraw_passes()
+        await unit.save_guard_state(replace(state, held_since=now, reason=reason))
+        log.error("guard_holds", reason=reason, advice="look at `syncd plan`, then `syncd approve DIGEST`")
+
+
+class Admission:
+    """What one customer's decision wants to write, put to the guard."""
+
+    def __init__(self, guard: Guard, unit: Unit, known: Mapping[str, Change], now: Millis) -> None:
+        self._guard = guard
+        self._unit = unit
+        self._known = known
+        self._now = now
+        self.wanted = set[str]()
+
+    async def ask(self, changes: Collection[Change], writing: Side | None = None) -> set[Side]:
+        """The sides that may be written to now.
+
+        ``writing``: the side whose intent is stored in this very transaction, so that what may go
+        there is spent.
+        """
+        admitted = set[Side]()
+        for change in changes:
+            self.wanted.add(change.id)
+            before = self._known.get(change.id)
+            after = before if before is not None and self._guard.knows(before) else None
+            after = after or await self._guard.judge_alone(self._unit, change, self._now)
+            if after.state is not ChangeState.WAITING and not await self._is_paused():
+                admitted.add(change.side)
+                if change.side is writing and after.state is ChangeState.PASSED:
+                    after = replace(after, state=ChangeState.SPENT, at=self._now)
+            if after is not before:
+                await self._unit.save_change(after)
+        return admitted
+
+    async def _is_paused(self) -> bool:
+        return (await self._unit.guard_state()).paused_since is not None
+
+
+async def _look_at_all(unit: Unit, now: Millis) -> None:
+    after = ""
+    while links := await unit.list_links(None, after, 1_000):
+        await unit.enqueue([Subject(f"crm:{link.crm_id}") for link in links], now)
+        after = links[-1].crm_id
+
+
+# -- what a person does; from the command line, and later from the console
+
+
+async def plan_now(outlook: Outlook, dialect: Dialect | None) -> Plan:
+    """What would be written now. ``Outlook`` can read and nothing else."""
+    state = await outlook.guard_state()
+    ledger = await outlook.ledger()
+    changes = [
+        change
+        for change in await outlook.list_changes("", MAX_PLAN)
+        if change.state in (ChangeState.WAITING, ChangeState.PASSED)
+    ]
+    reason = state.reason if state.held_since is not None else "writes are paused" if state.paused_since else ""
+    rate = ledger.rate if ledger else 0.0
+    return make_plan(changes, reason=reason, mapping=state.mapping_asked, dialect=dialect, rate=rate)
+
+
+async def approve(unit: Unit, digest: str, by: str, now: Millis) -> int:
+    """Let exactly the plan of this digest go; how many changes that are.
+
+    Raises a ``UserError`` where nothing is held, or the plan is another one by now.
+    """
+    state = await unit.guard_state()
+    if state.held_since is None:
+        raise UserError("nothing is held: `syncd plan` shows what waits for its call")
+    plan = await plan_now(unit, None)
+    if plan.digest != digest:
+        raise UserError(f"the plan is another one by now: look at `syncd plan` again (its digest is {plan.digest})")
+    waiting = [change.id for change in plan.changes if change.state is ChangeState.WAITING]
+    subjects = await unit.pass_changes(waiting, by, now)
+    mapping = state.mapping_asked or state.mapping
+    await unit.save_guard_state(replace(state, held_since=None, reason="", mapping=mapping, mapping_asked=""))
+    detail = {"digest": digest, "changes": len(waiting), "by": by, "reason": state.reason}
+    await unit.log([DecisionEntry(now, Subject("plan"), None, None, "plan-approved", None, detail)])
+    await unit.enqueue(subjects, now)
+    return len(waiting)
+
+
+async def pause(unit: Unit, by: str, now: Millis) -> bool:
+    """Stop all writes, to both sides; reading goes on. ``False``: they were stopped already."""
+    state = await unit.guard_state()
+    if state.paused_since is not None:
+        return False
+    await unit.withdraw_passes()
+    await unit.save_guard_state(replace(state, paused_since=now))
+    await unit.log([DecisionEntry(now, Subject("plan"), None, None, "paused", None, {"by": by})])
+    return True
+
+
+async def resume(unit: Unit, by: str, now: Millis) -> bool:
+    """Let writes go on; what has gathered is judged as a whole first."""
+    state = await unit.guard_state()
+    if state.paused_since is None:
+        return False
+    await unit.save_guard_state(replace(state, paused_since=None))
+    await unit.log([DecisionEntry(now, Subject("plan"), None, None, "resumed", None, {"by": by})])
+    return True

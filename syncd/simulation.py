@@ -1,0 +1,333 @@
+"""The composition root of the simulated world: real daemons, joined to simulated outsides.
+
+``play`` plays one seed through; ``syncd sim world`` and the tests call it. The world and its checks
+are in ``sim``, which knows nothing of the daemon; what is joined here are the ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from random import Random
+
+from yarl import URL
+
+from syncd import logs
+from syncd.core.errors import Transient
+from syncd.core.guard import GuardState
+from syncd.core.intent import IntentState
+from syncd.core.listing import MISSING_SWEEPS
+from syncd.core.record import Record
+from syncd.core.values import Field, Millis, Side, value_to_json
+from syncd.core.work import HoldKind, Message
+from syncd.crm.kafka import KafkaSink
+from syncd.daemon import Daemon, Outside, Progress, Take, build, make_gate, make_ion
+from syncd.engine import guard
+from syncd.engine.ingest import RawEvent
+from syncd.engine.ports import Unit
+from syncd.engine.quarantine import release
+from syncd.ion.wire import Reply
+from syncd.mapping import CrmMapping, load_mapping
+from syncd.metrics import Metrics
+from syncd.settings import load
+from syncd.sim.campaign import Planned
+from syncd.sim.checks import Checks, Loser, Pair, Seen
+from syncd.sim.time import VirtualLoop
+from syncd.sim.world import Accidents, Outcome, Process, World
+from syncd.store.memory import MemoryStore, MemoryUnit
+
+CALLS_PER_MINUTE = (15, 30, 60)
+POLL_SECONDS, IDLE_SECONDS = 20, 8.0
+REST_SECONDS, LONGEST_REST = 10, 7_200
+"""Virtual seconds between two looks once the accidents have stopped, and until they must be even."""
+EVERYTHING = 1_000_000
+
+
+class SimClock:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> Millis:
+        return Millis(int(self._world.now() * 1000))
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class SimStore:
+    """The store in memory as one process reaches it: over a network, and only while the process lives."""
+
+    def __init__(self, store: MemoryStore, world: World, process: Process) -> None:
+        self._store, self._world, self._process = store, world, process
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[MemoryUnit]:
+        await self._world.reach_database(self._process)
+        async with self._store.begin() as unit:
+            yield unit
+        await self._process.step()  # it is stored; whoever stored it may never know
+
+
+class SimWire:
+    def __init__(self, world: World, process: Process) -> None:
+        self._world, self._process = world, process
+
+    async def exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], query: Mapping[str, str] | None, body: bytes | None
+    ) -> Reply:
+        asked = dict(query or {})
+        return Reply(*await self._world.call_ion(self._process, method, url.path, asked, dict(headers), body or b""))
+
+
+class SimPosts:
+    """Kafka as far as syncd writes to it: commands go to the CRM, links and dead letters nowhere."""
+
+    def __init__(self, world: World, process: Process, commands_topic: str) -> None:
+        self._world, self._process, self._topic = world, process, commands_topic
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        commands = [message.value for message in messages if message.topic == self._topic and message.value]
+        try:
+            await self._world.take_commands(self._process, commands)
+        except ConnectionError as error:
+            raise Transient(f"Kafka takes no messages: {error}") from None
+
+
+class SimEvents:
+    """One member of the consumer group."""
+
+    problem: str | None = None
+
+    def __init__(
+        self,
+        world: World,
+        process: Process,
+        store: SimStore,
+        topic: str,
+        take: Take,
+        on_progress: Progress,
+        on_changed: Callable[[], None],
+    ) -> None:
+        self._world, self._process, self._store, self._topic = world, process, store, topic
+        self._take, self._on_progress, self._on_changed = take, on_progress, on_changed
+
+    async def run(self) -> None:
+        topic, positions = self._world.topic, dict[int, int]()
+        while True:
+            await self._process.step()
+            mine = topic.owned(self._process.name)
+            if set(positions) != mine:
+                positions = await self._seek(mine)
+            batches = {} if topic.is_away else topic.fetch(positions)
+            self._on_progress(topic.lags(positions))
+            if not batches:
+                await topic.wait(5.0)
+                continue
+            events = [
+                RawEvent(self._topic, number, entry.offset, Millis(entry.at), entry.key, entry.value, ())
+                for number, entries in batches.items()
+                for entry in entries
+            ]
+            if await self._take(self._topic, events, topic.ends(positions)):
+                self._on_changed()
+            positions |= {number: entries[-1].offset + 1 for number, entries in batches.items()}
+
+    async def _seek(self, mine: set[int]) -> dict[int, int]:
+        async with self._store.begin() as unit:
+            stored = await unit.offsets(self._topic)
+            positions = {number: stored.get(number, 0) for number in mine}
+            await unit.save_offsets(self._topic, positions, self._world.topic.ends(positions))
+        return positions
+
+
+class Run:
+    """One seed, from the first customer to the moment when everything has come to rest."""
+
+    def __init__(self, seed: int, dialect: str, accidents: Accidents, loop: VirtualLoop) -> None:
+        calls_per_minute = Random(f"budget {seed}").choice(CALLS_PER_MINUTE)
+        self.world = World(seed, dialect, accidents, loop, calls_per_minute)
+        self.checks = Checks(self.world)
+        self.store = MemoryStore(Random(f"store {seed}"))
+        self.outcome = Outcome(seed, dialect, accidents.replicas, 0)
+        self._seed = seed
+        self._mapping: CrmMapping = load_mapping(None)
+        self._person = Random(f"person {seed}")
+        limits = self._person.choice(((100, 300), (100, 300), (3, 12)))
+        self._settings, _ = load(
+            None,
+            {
+                "SYNCD_KAFKA__BOOTSTRAP_SERVERS": "simulated",
+                "SYNCD_ION__URL": "http://ion.simulated",
+                "SYNCD_ION__ACCOUNT_ID": "20481",
+                "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
+                "SYNCD_ION__CALLS_PER_MINUTE": str(calls_per_minute),
+                "SYNCD_POLL__INTERVAL_SECONDS": str(POLL_SECONDS),
+                "SYNCD_GUARD__MAX_CREATES": str(limits[0]),
+                "SYNCD_GUARD__MAX_UPDATES": str(limits[1]),
+            },
+        )
+
+    def start(self, process: Process) -> Daemon:
+        """A new process: everything but the store is new."""
+        world, settings = self.world, self._settings
+        store, clock = SimStore(self.store, world, process), SimClock(world)
+        posts = SimPosts(world, process, settings.kafka.commands_topic)
+        outside = Outside(
+            store=store,
+            clock=clock,
+            wire=SimWire(world, process),
+            posts=posts,
+            sink=KafkaSink(posts, settings.kafka.commands_topic, self._mapping),
+            read_events=partial(SimEvents, world, process, store, settings.kafka.events_topic),
+            fingerprint=lambda data: "0",
+            rng=Random(f"{process.name} {self._seed} {world.now()}"),
+            owner=process.name,
+            idle_seconds=IDLE_SECONDS,
+        )
+        return Daemon(build(settings, self._mapping, outside, Metrics()))
+
+    async def play(self, steps: int) -> Outcome:
+        outcome, world = self.outcome, self.world
+        outcome.planned_steps = steps
+        world.populate(self.start)
+        for number in range(steps):
+            outcome.steps = number + 1
+            outcome.story.append(f"{world.loop.time():9.2f}  {world.act()}")
+            if self._person.random() < 0.02:
+                await self._decide_as_a_person()
+            await asyncio.sleep(world.pause())
+            outcome.failures += self.checks.step(await self._see())
+            if outcome.failures:
+                break
+        else:
+            await self._come_to_rest()
+        outcome.happened, outcome.virtual_seconds = world.happened, world.loop.time()
+        return outcome
+
+    async def _come_to_rest(self) -> None:
+        self.world.calm()
+        until = self.world.loop.time() + LONGEST_REST
+        while True:
+            self.world.send_events()
+            self.world.crm_works()
+            await self._decide_as_a_person()
+            await asyncio.sleep(REST_SECONDS)
+            seen = await self._see()
+            self.outcome.failures += self.checks.step(seen)
+            is_even = await self._is_quiet() and not list(self.checks.differences(seen))
+            if self.outcome.failures or is_even or self.world.loop.time() > until:
+                break
+        if not self.outcome.failures:
+            self.outcome.failures += self.checks.end(seen)
+            if not await self._is_quiet():
+                self.outcome.failures.append(f"at rest, and yet: {await self._unrest()}")
+
+    async def _decide_as_a_person(self) -> None:
+        """Whoever runs it looks in: approves what is held, releases who is set aside, pastes a token."""
+        now = SimClock(self.world).now()
+        await self._paste_token()
+        async with self.store.begin() as unit:
+            state: GuardState = await unit.guard_state()
+            if state.held_since is not None:
+                self.world.happened["approved"] += 1
+                await guard.approve(unit, (await guard.plan_now(unit, None)).digest, "person", now)
+            aside = await unit.list_holds([HoldKind.QUARANTINE, HoldKind.FROZEN], "", EVERYTHING)
+            self.world.happened.update(f"released {hold.kind}" for hold in aside)
+            for subject in dict.fromkeys(hold.subject for hold in aside):
+                await release(unit, subject, "person", now)
+
+    async def _paste_token(self) -> None:
+        """Where an answer with a new token died with its process, a person requests another."""
+        async with self.store.begin() as unit:
+            tokens = await unit.tokens()
+        if tokens is None or tokens.refused is None:
+            return
+        if not self.world.happened["kill -9"]:
+            self.outcome.failures.append(f"token: lost, and no process had died: {tokens.refused}")
+        self.world.happened["token pasted"] += 1
+        clock, process = SimClock(self.world), Process("person", self.world.loop, self.world.happened)
+        gate = make_gate(self._settings, self.store, clock)
+        wire = SimWire(self.world, process)
+        ion = make_ion(self._settings, wire, self.store, clock, gate, process.name, None)
+        await ion.custody.put(self.world.account.issue_refresh_token())
+
+    async def _see(self) -> Seen:
+        async with self.store.begin() as unit:
+            links = await unit.list_links(None, "", EVERYTHING)
+            offsets = await unit.offsets(self._settings.kafka.events_topic)
+            records = await unit.records(Side.CRM, list(self.world.crm.versions))
+            reviews = await unit.list_holds([HoldKind.REVIEW], "", EVERYTHING)
+            losers = await unit.list_conflicts(None, None, EVERYTHING) if self.world.is_calm else []
+        return Seen(
+            [Pair(link.crm_id, link.ion_id, link.state.value, _plain(link.base)) for link in links],
+            offsets,
+            {crm_id: _versions(record) for crm_id, record in records.items()},
+            frozenset(hold.subject for hold in reviews),
+            [Loser(c.crm_id, c.field.value, value_to_json(c.losing)) for c in losers],
+        )
+
+    async def _is_quiet(self) -> bool:
+        return not await self._unrest()
+
+    async def _unrest(self) -> list[str]:
+        world = self.world
+        async with self.store.begin() as unit:
+            found = [f"{count} customers wait for {stage}" for stage, (count, _) in (await unit.pending()).items()]
+            found += [f"{count} {side} intents are {state}" for (side, state), count in (await _open(unit)).items()]
+            absent = await unit.records(
+                Side.ION, [link.ion_id for link in await unit.list_links(None, "", EVERYTHING)]
+            )
+            tokens = await unit.tokens()
+        found += [
+            f"ION customer {ion_id} is gone and still counted"
+            for ion_id, record in absent.items()
+            if ion_id not in world.account.customers and record.missing_sweeps < MISSING_SWEEPS
+        ]
+        if tokens is not None and tokens.refused:
+            found.append(f"the token: {tokens.refused}")
+        return found + ([f"{len(world.commands)} commands wait for the CRM"] if world.commands else [])
+
+
+async def _open(unit: Unit) -> dict[tuple[Side, IntentState], int]:
+    """Intents that something is still to become of by itself: a command that was given up just grows
+    old, and a create that nobody can tell from somebody else's waits for a person."""
+    counts = {key: count for key, (count, _) in (await unit.count_open_intents()).items()}
+    counts.pop((Side.CRM, IntentState.UNKNOWN), None)
+    in_review = {hold.subject for hold in await unit.list_holds([HoldKind.REVIEW], "", EVERYTHING)}
+    waiting = sum(intent.subject in in_review for intent in await unit.open_creates(Side.ION))
+    if waiting:
+        counts[Side.ION, IntentState.UNKNOWN] -= waiting
+    return {key: count for key, count in counts.items() if count}
+
+
+def _plain(values: Mapping[Field, object]) -> dict[str, object]:
+    return {name.value: value for name, value in values.items()}
+
+
+def _versions(record: Record) -> dict[str, int]:
+    """From which version of the customer each field's newest value comes."""
+    tops = {name: register[0].last.version for name, register in record.registers.items() if register}
+    return {name: -1 if version is None else version for name, version in tops.items()}
+
+
+def play(planned: Planned) -> Outcome:
+    """Play one seed through; the same arguments give the same run, step for step."""
+    logs.configure("text", "critical")
+    loop = VirtualLoop()
+    try:
+        played = Run(planned.seed, planned.dialect, Accidents(replicas=planned.replicas), loop)
+        return loop.run_until_complete(_ended(played.play(planned.steps), loop))
+    finally:
+        loop.close()
+
+
+async def _ended(playing: Awaitable[Outcome], loop: VirtualLoop) -> Outcome:
+    try:
+        return await playing
+    finally:
+        others = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
