@@ -63,8 +63,8 @@ class Checks:
         self._unsettled: dict[str, float] = {}
         """The e-mail address of a create to the end of its last try that may have taken effect."""
         self._stale_at = 0.0
-        self._writes: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
-        """ION id to the whole-record writes that reached it."""
+        self._writes: dict[str, list[float]] = {}
+        """ION id to when the whole-record writes to it ended."""
         self._checked: dict[int, int] = {}
         self._bases_seen: dict[str, Mapping[str, Any]] = {}
 
@@ -103,7 +103,7 @@ class Checks:
             if entry.get("is_needless") and self._world.dialect == "live":  # the other hides what it was given
                 yield f"needless: ION customer {customer} was written as it was"
             if sent and customer:
-                self._writes.setdefault(customer, []).append((entry["at"], sent))
+                self._writes.setdefault(customer, []).append(entry["ended"])
 
     def _tried(self, email: str, entry: Mapping[str, Any]) -> Iterable[str]:
         """While nobody can know what became of a create, none is sent again."""
@@ -211,7 +211,8 @@ class Checks:
         """ION has no conditional write: an edit made since the reading that a write was built on is lost."""
         if edit.side != "ion":
             return False
-        return any(edit.at <= at <= edit.at + FRESH_SECONDS + CALL_SECONDS for at, _ in self._writes.get(ion_id, ()))
+        longest = FRESH_SECONDS + CALL_SECONDS
+        return any(edit.at <= ended <= edit.at + longest for ended in self._writes.get(ion_id, ()))
 
 
 def _same(mine: Any, theirs: Any) -> bool:
