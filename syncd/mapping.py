@@ -193,6 +193,8 @@ def load_mapping(path: Path | None) -> CrmMapping:
         parsed = MappingFile.model_validate(raw or {})
     except OSError as error:
         raise BadConfiguration(f"mapping: cannot read {path}: {error.strerror}") from None
+    except RecursionError:
+        raise BadConfiguration(f"mapping: {path} is nested too deeply") from None
     except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadConfiguration(f"mapping: {path} is not readable: {error}") from None
     except ValidationError as error:

@@ -13,6 +13,7 @@ TIERS = {
     "unit": ["tests/unit", "--cov", "--cov-report=term:skip-covered", "--cov-fail-under=100"],
     "contracts": ["tests/contracts"],
     "simulation": ["tests/simulation"],
+    "fuzz": ["tests/fuzz"],
     "integration": ["tests/integration"],
     # These wait more than they compute: two at a time on two cores.
     "system": ["tests/system", "-n", "2", "--dist", "worksteal"],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from syncd import __version__
+from syncd.core.intent import LIFE, IntentState
 from syncd.crm.schemas import all_schemas, asyncapi
 from syncd.settings import PREFIX, Settings, keys
 
@@ -56,11 +57,31 @@ def _choices(field: Any) -> str:
     return ""
 
 
+LIFE_HEAD = """\
+# The life of an intent
+
+Made from `LIFE` in `syncd/core/intent.py` by `python -m tools.generate`. An intent is a change written down
+before its call; no other step than these can be taken. `syncd status` and `syncd_unknown_outcomes` count those
+that are *unknown*; a write to ION leaves that state only by a look at ION, never by being sent again.
+
+```mermaid
+stateDiagram-v2
+"""
+
+
+def life_of_an_intent() -> str:
+    begins = f"    [*] --> {IntentState.PREPARED.value}\n"
+    steps = "".join(f"    {before.value} --> {after.value}: {why}\n" for (before, after), why in LIFE.items())
+    ends = [state for state in IntentState if not any(before is state for before, _ in LIFE)]
+    return LIFE_HEAD + begins + steps + "".join(f"    {state.value} --> [*]\n" for state in ends) + "```\n"
+
+
 def files() -> dict[Path, str]:
     made = {ROOT / "schemas" / f"{name}.json": _json(schema) for name, schema in all_schemas().items()}
     made[ROOT / "schemas" / "asyncapi.json"] = _json(asyncapi(__version__))
     made[ROOT / "schemas" / "configuration.json"] = _json(Settings.model_json_schema())
     made[ROOT / "docs" / "configuration.md"] = configuration()
+    made[ROOT / "docs" / "life-of-an-intent.md"] = life_of_an_intent()
     return made
 
 

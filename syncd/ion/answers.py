@@ -31,6 +31,8 @@ INTERNAL_NAMES = {
 """ION's errors name fields by internal names; people know them by others."""
 
 MAX_MESSAGE = 300
+MAX_RETRY_AFTER_MS = 3_600_000
+"""A server that asks for more than this is asked again after it: nobody is shut out for good by a slip."""
 
 
 class Answer(NamedTuple):
@@ -81,12 +83,14 @@ def error_of(answer: Answer, *, writes: bool, what: str) -> SideError:
 def retry_after_ms(headers: Mapping[str, str], now: Millis) -> int | None:
     """``Retry-After`` in seconds or as a date; ``None`` where it is missing or makes no sense."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
-    if text.isdigit():
-        return int(text) * 1000
     try:
-        return max(0, int(parsedate_to_datetime(text).timestamp() * 1000) - now)
-    except (TypeError, ValueError):
+        if text.isascii() and text.isdigit():
+            wait_ms = int(text) * 1000
+        else:
+            wait_ms = int(parsedate_to_datetime(text).timestamp() * 1000) - now
+    except (TypeError, ValueError, OverflowError):
         return None
+    return max(0, min(wait_ms, MAX_RETRY_AFTER_MS))
 
 
 def oauth_error(answer: Answer) -> str:

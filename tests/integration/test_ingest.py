@@ -48,15 +48,15 @@ async def held(store: MemoryStore) -> Any:
 
 async def test_the_offset_is_stored_with_the_effect() -> None:
     store = MemoryStore()
-    assert await ingest_into(store).ingest(TOPIC, [event(0, "A"), event(1, "B"), event(0, "C", partition=1)]) == 1
+    assert await ingest_into(store).ingest(TOPIC, [event(0, "A"), event(1, "B"), event(0, "C", partition=1)], {}) == 1
     assert await held(store) == ("B", {0: 2, 1: 1})
 
 
 async def test_events_below_the_stored_offset_are_passed_over_and_not_counted_twice() -> None:
     store, metrics = MemoryStore(), Metrics()
     ingest = ingest_into(store, metrics)
-    await ingest.ingest(TOPIC, [event(0, "A")])
-    assert await ingest.ingest(TOPIC, [event(0, "A"), event(1, "B")]) == 1
+    await ingest.ingest(TOPIC, [event(0, "A")], {})
+    assert await ingest.ingest(TOPIC, [event(0, "A"), event(1, "B")], {}) == 1
     assert 'syncd_events_total{form="plain",outcome="stored"} 2.0' in metrics.page().decode()
 
 
@@ -71,18 +71,18 @@ async def test_a_batch_that_fails_to_be_stored_moves_nothing(monkeypatch: pytest
     with monkeypatch.context() as broken:
         broken.setattr(MemoryUnit, "save_offsets", fail)
         with pytest.raises(StoreConflict):
-            await ingest.ingest(TOPIC, [event(0, "A")])
+            await ingest.ingest(TOPIC, [event(0, "A")], {})
     assert await held(store) == (None, {})
-    await ingest.ingest(TOPIC, [event(0, "A")])
+    await ingest.ingest(TOPIC, [event(0, "A")], {})
     assert await held(store) == ("A", {0: 1})
 
 
 async def test_what_says_nothing_new_wakes_nobody() -> None:
     store = MemoryStore()
     ingest = ingest_into(store)
-    await ingest.ingest(TOPIC, [event(0, "A", time="2026-01-01T00:00:00Z")])
-    assert await ingest.ingest(TOPIC, [event(1, "B", time="2025-01-01T00:00:00Z")]) == 1
-    assert await ingest.ingest(TOPIC, [event(2, "B", time="2025-01-01T00:00:00Z")]) <= 1
+    await ingest.ingest(TOPIC, [event(0, "A", time="2026-01-01T00:00:00Z")], {})
+    assert await ingest.ingest(TOPIC, [event(1, "B", time="2025-01-01T00:00:00Z")], {}) == 1
+    assert await ingest.ingest(TOPIC, [event(2, "B", time="2025-01-01T00:00:00Z")], {}) <= 1
     assert (await held(store))[0] == "A"
 
 

@@ -40,7 +40,7 @@ LISTINGS = [
     pytest.param(listing(91), [100], SweepOutcome.COMPLETE, id="a little smaller"),
     pytest.param(listing(89), [100, 100, 100], SweepOutcome.SHRUNK, id="more than a tenth smaller"),
     pytest.param(listing(0), [100, 100, 100], SweepOutcome.SHRUNK, id="an account that lists empty"),
-    pytest.param(listing(50), [50, 50, 100], SweepOutcome.COMPLETE, id="small for the third time"),
+    pytest.param(listing(50), [50, 50, 50, 100], SweepOutcome.COMPLETE, id="small for the fourth time"),
     pytest.param(listing(200), [100], SweepOutcome.COMPLETE, id="growth proves no less"),
     pytest.param(listing(read=False), [], SweepOutcome.FAILED, id="a page could not be read"),
     pytest.param(listing(repeated=True), [], SweepOutcome.REPEATED, id="a page came twice"),
