@@ -5,24 +5,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from yarl import URL
 
-from syncd.core.errors import SyncdError
-from syncd.core.record import Record
-from syncd.core.values import Millis
+from syncd.core.budget import Lane
+from syncd.core.errors import BadConfiguration, SideError, SyncdError
+from syncd.core.record import Reading, Record, new_record, observe, observe_reading
+from syncd.core.values import Field, Millis, Side
 from syncd.crm.events import EventDecoder
+from syncd.engine.ingest import RawEvent, Refusal, Told, Unusable
+from syncd.ion import live, seed
+from syncd.ion.answers import Answer, data_of, error_of
+from syncd.ion.client import IonClient
+from syncd.ion.gate import BudgetGate
+from syncd.ion.oauth import Credentials
+from syncd.ion.wire import Reply
 from syncd.mapping import load_mapping
 from syncd.settings import load
 from syncd.store import codec
+from syncd.store.memory import MemoryStore
 from tests.fuzz.mutate import mutated
 
 COUNT = int(os.environ.get("SYNCD_FUZZ", "40000"))
