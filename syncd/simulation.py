@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
+from typing import TypeVar
 
 from yarl import URL
 
@@ -43,6 +44,8 @@ POLL_SECONDS, IDLE_SECONDS = 20, 8.0
 REST_SECONDS, LONGEST_REST = 10, 7_200
 """Virtual seconds between two looks once the accidents have stopped, and until they must be even."""
 EVERYTHING = 1_000_000
+
+Result = TypeVar("Result")
 
 
 class SimClock:
@@ -197,16 +200,23 @@ class Run:
             outcome.story.append(f"{world.loop.time():9.2f}  {world.act()}")
             if self._person.random() < 0.02:
                 await self._decide_as_a_person()
-            await asyncio.sleep(world.pause())
-            outcome.failures += self.checks.step(await self._see())
+            await self.pass_time(world.pause())
+            await self.check()
             if outcome.failures:
                 break
         else:
-            await self._come_to_rest()
+            await self.come_to_rest()
         outcome.happened, outcome.virtual_seconds = world.happened, world.loop.time()
         return outcome
 
-    async def _come_to_rest(self) -> None:
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def check(self) -> None:
+        self.outcome.failures += self.checks.step(await self._see())
+
+    async def come_to_rest(self) -> None:
+        """No more accidents: everything has to come out even, and the last checks are made."""
         self.world.calm()
         until = self.world.loop.time() + LONGEST_REST
         while True:
@@ -318,12 +328,13 @@ def play(planned: Planned) -> Outcome:
     loop = VirtualLoop()
     try:
         played = Run(planned.seed, planned.dialect, Accidents(replicas=planned.replicas), loop)
-        return loop.run_until_complete(_ended(played.play(planned.steps), loop))
+        return loop.run_until_complete(ended(played.play(planned.steps), loop))
     finally:
         loop.close()
 
 
-async def _ended(playing: Awaitable[Outcome], loop: VirtualLoop) -> Outcome:
+async def ended(playing: Awaitable[Result], loop: VirtualLoop) -> Result:
+    """What it comes to, and nothing goes on after it."""
     try:
         return await playing
     finally:

@@ -23,7 +23,7 @@ from syncd.engine.guard import Guard
 from syncd.engine.intents import Intents, create_intent
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair, load_pair
-from syncd.engine.pairing import Pairing, sendable, sent_record
+from syncd.engine.pairing import Pairing, appeared_after, sendable, sent_record
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
 MAX_TRIES = 2
@@ -215,14 +215,9 @@ class Creator:
         sent = sent_record(lost)
         likely = await unit.look_alikes(Side.ION, keys_of(sent), None)
         same_email = [r for r in likely if match_key(r.value(Field.EMAIL)) == keys_of(sent).email]
-        best = [r for r in same_email if tier_of(sent, r) in DEFINITE or _appeared_after(r, lost.at)]
+        best = [r for r in same_email if tier_of(sent, r) in DEFINITE or appeared_after(r, lost.at)]
         best = best or [record for record in likely if tier_of(sent, record) in DEFINITE]
         return best[0] if len(best) == 1 else None
-
-
-def _appeared_after(record: Record, at: Millis) -> bool:
-    """ION dates by whole seconds, rounded down."""
-    return all(sighting.first + 999 >= at for register in record.registers.values() for sighting in register)
 
 
 def send_by(intent: Intent) -> Millis:

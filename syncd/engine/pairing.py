@@ -160,9 +160,10 @@ class Pairing:
         return False
 
     async def newcomers(self, unit: Unit, create: Intent) -> list[Record]:
-        """Unlinked ION customers that were made when this create may have taken effect."""
+        """Unlinked ION customers that were made when this create may have taken effect, and not seen before."""
         start, end = create.at - ION_CLOCK_MS, create.at + CREATE_MS + ION_CLOCK_MS
-        return present(await unit.created_between(Millis(start), Millis(end)))
+        made = await unit.created_between(Millis(start), Millis(end))
+        return [record for record in present(made) if appeared_after(record, create.at)]
 
     async def _new_in_crm(
         self, unit: Unit, customer: Record, policy: Policy, admission: Admission, now: Millis, attempts: int
@@ -205,6 +206,11 @@ class Pairing:
 def is_present(record: Record) -> bool:
     """Neither deleted nor, as far as complete listings tell, gone: fit to be linked or created."""
     return not record.is_deleted and record.missing_sweeps < MISSING_SWEEPS
+
+
+def appeared_after(record: Record, at: Millis) -> bool:
+    """It was never seen before then. ION dates by whole seconds, rounded down."""
+    return all(sighting.first + 999 >= at for register in record.registers.values() for sighting in register)
 
 
 def present(records: Iterable[Record]) -> list[Record]:

@@ -248,6 +248,7 @@ class IonServer:
                 web.delete("/_sim/faults", self.clear_faults),
                 web.post("/_sim/tokens/expire-access", self.expire_access),
                 web.post("/_sim/tokens/kill-refresh", self.kill_refresh),
+                web.post("/_sim/tokens/issue", self.issue_token),
             ]
         )
         return app
@@ -606,6 +607,9 @@ class IonServer:
     async def expire_access(self, _: web.Request) -> web.Response:
         self.account.access_tokens.clear()
         return _json({}, 200)
+
+    async def issue_token(self, _: web.Request) -> web.Response:
+        return _json({"refresh_token": self.account.issue_refresh_token()}, 201)
 
     async def kill_refresh(self, _: web.Request) -> web.Response:
         self.account.refresh_tokens.clear()

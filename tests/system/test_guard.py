@@ -267,7 +267,7 @@ def test_a_refused_customer_is_tried_again_when_a_person_releases_it(make_world:
 
 def test_an_event_set_aside_is_driven_again_once_it_can_be_used(make_world: MakeWorld, tmp_path: Path) -> None:
     world, ion_id = linked_world(make_world, "live")
-    world.topics.send("C1", {"type": "changed", "id": "C1", "customer": {"country": "Ruritania"}})
+    world.topics.send("C1", {"type": "changed", "id": "C1", "customer": {"title": {"text": "Chief"}}})
     world.topics.send("C1", {"type": "changed", "id": "C2", "customer": {}})
     world.topics.flush()
     letters = eventually(lambda: (found := world.json("dead-letters", "list")) and len(found) == 2 and found, "both")
@@ -275,14 +275,14 @@ def test_an_event_set_aside_is_driven_again_once_it_can_be_used(make_world: Make
     still = world.syncd("dead-letters", "redrive", "--all")
     assert (still.returncode, "0 of 2" in still.stdout) == (1, True)
     mapping = tmp_path / "mapping.yaml"
-    mapping.write_text("fields:\n  country:\n    convert:\n      values: {Ruritania: DE}\n")
+    mapping.write_text("fields:\n  title:\n    crm: title.text\n")
     world.environ["SYNCD_MAPPING_FILE"] = str(mapping)
     told = world.syncd("dead-letters", "redrive", "--all", "--json")
     assert told.returncode == 1
     assert len(json_of(told.stdout)["redriven"]) == 1  # type: ignore[arg-type]
     assert len(world.json("dead-letters", "list")) == 1
     assert len(ids) == 2
-    eventually(lambda: world.ion.customers()[ion_id]["country"] == "DE", "the event's effect")
+    eventually(lambda: world.ion.customers()[ion_id]["title"] == "Chief", "the event's effect")
 
 
 def test_while_ion_is_away_it_is_probed_and_nobody_is_set_aside(make_world: MakeWorld) -> None:

@@ -64,7 +64,7 @@ def test_a_restart_loses_nothing(make_world: MakeWorld, dialect: str) -> None:
 def test_a_stop_in_the_middle_of_a_flood_loses_nothing(make_world: MakeWorld, dialect: str) -> None:
     world = make_world(dialect=dialect, customers=0, calls_per_minute=2000)
     ids = hold_customers(world, 60)
-    world.start()
+    world.start(SYNCD_GUARD__MAX_PERCENT="0")  # a flood on purpose
     eventually(lambda: len(world.links()) == 60, "all are linked", 60)
     for round_ in range(4):
         for crm_id in ids:

