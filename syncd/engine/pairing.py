@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from syncd.core.intent import Intent, Kind
 from syncd.core.link import How, Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
-from syncd.core.match import Match, Verdict, keys_of, match
+from syncd.core.match import Match, Verdict, keys_of, match, match_key
 from syncd.core.plan import ChangeState, change_of
 from syncd.core.policy import Policy
 from syncd.core.record import Position, Record, Sighting
@@ -163,7 +163,11 @@ class Pairing:
         """Unlinked ION customers that were made when this create may have taken effect, and not seen before."""
         start, end = create.at - ION_CLOCK_MS, create.at + CREATE_MS + ION_CLOCK_MS
         made = await unit.created_between(Millis(start), Millis(end))
-        return [record for record in present(made) if appeared_after(record, create.at)]
+        return [
+            record
+            for record in present(made)
+            if appeared_after(record, create.at) and not was_born_otherwise(record, create)
+        ]
 
     async def _new_in_crm(
         self, unit: Unit, customer: Record, policy: Policy, admission: Admission, now: Millis, attempts: int
@@ -211,6 +215,19 @@ def is_present(record: Record) -> bool:
 def appeared_after(record: Record, at: Millis) -> bool:
     """It was never seen before then. ION dates by whole seconds, rounded down."""
     return all(sighting.first + 999 >= at for register in record.registers.values() for sighting in register)
+
+
+def was_born_otherwise(record: Record, create: Intent) -> bool:
+    """It was seen as it was made, with another name or address than this create sent: somebody else's.
+
+    ION dates by whole seconds; the dialect that tells no modification time can't show this.
+    """
+    for name in (Field.EMAIL, Field.COMPANY):
+        oldest = min(record.registers.get(name, ()), key=lambda sighting: sighting.first, default=None)
+        as_made = oldest is not None and oldest.is_exact and oldest.first <= (record.created or 0) + 1_000
+        if oldest is not None and as_made and match_key(oldest.value) != match_key(create.set.get(name)):
+            return True
+    return False
 
 
 def present(records: Iterable[Record]) -> list[Record]:
