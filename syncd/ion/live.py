@@ -51,8 +51,8 @@ def announced(body: Mapping[str, Any]) -> int | None:
 
 def ion_id(raw: Mapping[str, Any]) -> str | None:
     """The last segment of the resource name; there is no id field on the wire."""
-    name = text(raw.get("name"))
-    last = name.rsplit("/", 1)[-1] if name else ""
+    name = raw.get("name")
+    last = name.replace("\x00", "").rsplit("/", 1)[-1] if isinstance(name, str) else ""
     return last or None
 
 
