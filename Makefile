@@ -23,7 +23,7 @@ test: setup
 sim: setup
 	$(BIN)/syncd sim world $(if $(SEED),--seed $(SEED),--runs $(RUNS)) --steps 500 --jobs $(shell nproc)
 
-# Five minutes of kills on real parts; the short form runs in `make test`.
+# Five minutes of kills on real parts.
 chaos: setup
 	SYNCD_CHAOS_SECONDS=300 SYNCD_CHAOS_KILLS=20 $(BIN)/python -m pytest tests/system/test_chaos.py -s
 

@@ -254,8 +254,8 @@ class Run:
             tokens = await unit.tokens()
         if tokens is None or tokens.refused is None:
             return
-        if not self.world.happened["kill -9"]:
-            self.outcome.failures.append(f"token: lost, and no process had died: {tokens.refused}")
+        if not self.world.happened["kill -9"] and not self.world.happened["SIGSTOP"]:
+            self.outcome.failures.append(f"token: lost, and no process had died or stopped: {tokens.refused}")
         self.world.happened["token pasted"] += 1
         clock, process = SimClock(self.world), Process("person", self.world.loop, self.world.happened)
         gate = make_gate(self._settings, self.store, clock)
