@@ -22,7 +22,7 @@ from syncd.core.intent import IntentState
 from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.record import Record
 from syncd.core.values import Field, Millis, Side, value_to_json
-from syncd.core.work import HoldKind, Message
+from syncd.core.work import SET_ASIDE, HoldKind, Message
 from syncd.crm.kafka import KafkaSink
 from syncd.daemon import Daemon, Outside, Progress, Take, build, make_gate, make_ion
 from syncd.engine import guard
@@ -200,7 +200,7 @@ class Run:
             outcome.story.append(f"{world.loop.time():9.2f}  {world.act()}")
             if self._person.random() < 0.02:
                 await self._decide_as_a_person()
-            await self.pass_time(world.pause())
+            await asyncio.sleep(world.pause())
             await self.check()
             if outcome.failures:
                 break
@@ -208,9 +208,6 @@ class Run:
             await self.come_to_rest()
         outcome.happened, outcome.virtual_seconds = world.happened, world.loop.time()
         return outcome
-
-    async def pass_time(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     async def check(self) -> None:
         self.outcome.failures += self.checks.step(await self._see())
@@ -226,13 +223,14 @@ class Run:
             await asyncio.sleep(REST_SECONDS)
             seen = await self._see()
             self.outcome.failures += self.checks.step(seen)
-            is_even = await self._is_quiet() and not list(self.checks.differences(seen))
+            unrest = await self._unrest()
+            is_even = not unrest and not list(self.checks.differences(seen))
             if self.outcome.failures or is_even or self.world.loop.time() > until:
                 break
         if not self.outcome.failures:
             self.outcome.failures += self.checks.end(seen)
-            if not await self._is_quiet():
-                self.outcome.failures.append(f"at rest, and yet: {await self._unrest()}")
+            if unrest:
+                self.outcome.failures.append(f"at rest, and yet: {unrest}")
 
     async def _decide_as_a_person(self) -> None:
         """Whoever runs it looks in: approves what is held, releases who is set aside, pastes a token."""
@@ -243,7 +241,7 @@ class Run:
             if state.held_since is not None:
                 self.world.happened["approved"] += 1
                 await guard.approve(unit, (await guard.plan_now(unit, None)).digest, "person", now)
-            aside = await unit.list_holds([HoldKind.QUARANTINE, HoldKind.FROZEN], "", EVERYTHING)
+            aside = await unit.list_holds(SET_ASIDE, "", EVERYTHING)
             self.world.happened.update(f"released {hold.kind}" for hold in aside)
             for subject in dict.fromkeys(hold.subject for hold in aside):
                 await release(unit, subject, "person", now)
@@ -277,9 +275,6 @@ class Run:
             frozenset(hold.subject for hold in reviews),
             [Loser(c.crm_id, c.field.value, value_to_json(c.losing)) for c in losers],
         )
-
-    async def _is_quiet(self) -> bool:
-        return not await self._unrest()
 
     async def _unrest(self) -> list[str]:
         world = self.world

@@ -103,26 +103,21 @@ def link_json(link: Link) -> dict[str, Any]:
 
 
 async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
-    from syncd.core.errors import UserError
-    from syncd.core.values import Subject, value_to_json
-    from syncd.engine.pair import load_pair
+    from syncd.core.values import value_to_json
+    from syncd.engine.pair import find_pair
 
-    subject = Subject(customer if customer.startswith(("ion:", "crm:")) else f"crm:{customer}")
     async with store.begin() as unit:
-        pair = await load_pair(unit, subject)
+        pair = await find_pair(unit, customer)
         holds = await unit.holds_of(pair.subject)
         candidates = await unit.candidates(pair.subject)
-    if pair.crm is None and pair.ion is None:
-        raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
     link = pair.link
     names = [*_fields(pair.crm), *(name for name in _fields(pair.ion) if name not in _fields(pair.crm))]
     return {
-        "crm_id": link.crm_id if link else pair.crm.customer_id if pair.crm else None,
-        "ion_id": link.ion_id if link else pair.ion.customer_id if pair.ion else None,
+        "crm_id": pair.crm_id,
+        "ion_id": pair.ion_id,
         "state": link.state.value if link else "unlinked",
         "how": link.how.value if link else None,
-        "waits_for": "; ".join(f"{hold.kind}: {hold.reason} {' '.join(hold.fields)}".strip() for hold in holds)
-        or None,
+        "waits_for": "; ".join(_said(hold) for hold in holds) or None,
         "fields": {
             name: {
                 "crm": value_to_json(pair.crm.value(name)) if pair.crm else None,

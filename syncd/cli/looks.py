@@ -212,8 +212,7 @@ async def _redrive(store: SqlStore, settings: Settings, numbers: list[int]) -> d
             letter = await unit.dead_letter(number)
         if letter is None:
             raise UserError(f"there is no dead letter {number}: `syncd dead-letters list` shows their ids")
-        problem = await ingest.redrive(letter)
-        told[number] = problem.detail if problem else ""
+        told[number] = await ingest.redrive(letter) or ""
     return told
 
 

@@ -159,9 +159,9 @@ def list_quarantine(
     """Who is set aside, since when and why."""
 
     async def read(store: SqlStore, _: Settings) -> list[Hold]:
-        from syncd.core.work import HoldKind
+        from syncd.core.work import SET_ASIDE, HoldKind
 
-        kinds = tuple(HoldKind) if every else (HoldKind.QUARANTINE, HoldKind.FROZEN)
+        kinds = tuple(HoldKind) if every else SET_ASIDE
         async with store.begin() as unit:
             return await unit.list_holds(kinds, after, limit)
 

@@ -14,6 +14,7 @@ Next in the flow: an intent, for what may go; a plan, for what is held.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,16 +39,13 @@ class Tally(NamedTuple):
         """How many changes these are; cleared fields are parts of updates."""
         return self.creates + self.updates + self.link_changes
 
-    def plus(self, other: Tally) -> Tally:
-        return Tally(
-            self.creates + other.creates,
-            self.updates + other.updates,
-            self.cleared_fields + other.cleared_fields,
-            self.link_changes + other.link_changes,
-        )
-
 
 NOTHING = Tally()
+
+
+def total_of(tallies: Iterable[Tally]) -> Tally:
+    every = list(tallies)
+    return Tally(*(sum(tally[kind] for tally in every) for kind in range(len(NOTHING))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from syncd.core.guard import NOTHING, Tally
+from syncd.core.guard import Tally, total_of
 from syncd.core.intent import Intent
 from syncd.core.policy import Dialect
 from syncd.core.values import Millis, Side, Subject, Values, values_to_json
@@ -99,10 +99,7 @@ class Plan:
 
     @property
     def tally(self) -> Tally:
-        total = NOTHING
-        for change in self.changes:
-            total = total.plus(change.tally)
-        return total
+        return total_of(change.tally for change in self.changes)
 
 
 def make_plan(changes: Sequence[Change], *, reason: str, mapping: str, dialect: Dialect | None, rate: float) -> Plan:

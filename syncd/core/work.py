@@ -54,6 +54,10 @@ class HoldKind(StrEnum):
     """Fields of it were written too often in a short time; the rest flows on (S6)."""
 
 
+SET_ASIDE = (HoldKind.QUARANTINE, HoldKind.FROZEN)
+"""What `syncd quarantine` shows and a person releases."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A customer that waits for something other than time, and for what."""

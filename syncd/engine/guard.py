@@ -16,7 +16,7 @@ from dataclasses import replace
 import structlog
 
 from syncd.core.errors import UserError
-from syncd.core.guard import NOTHING, WINDOW_MS, GuardState, Limits, Tally, breach
+from syncd.core.guard import NOTHING, WINDOW_MS, GuardState, Limits, Tally, breach, total_of
 from syncd.core.plan import Change, ChangeState, Plan, make_plan
 from syncd.core.policy import Dialect
 from syncd.core.values import Millis, Side, Subject
@@ -86,10 +86,7 @@ class Guard:
             if not await self._is_counted(unit, self._asked, now):
                 return True
             self._asked = None
-            total = NOTHING
-            for tally in counts.values():
-                total = total.plus(tally)
-            await self._judge_together(unit, state, total, now)
+            await self._judge_together(unit, state, total_of(counts.values()), now)
         return False
 
     async def meet_mapping(self, fingerprint: str) -> None:
@@ -107,17 +104,13 @@ class Guard:
                 await self._hold(unit, replace(state, mapping_asked=fingerprint), "the mapping has changed", now)
                 await _look_at_all(unit, now)
 
-    async def judge_alone(self, unit: Unit, change: Change, now: Millis) -> Change:
+    async def judge_alone(self, unit: Unit, state: GuardState, change: Change, now: Millis) -> Change:
         """A change that comes alone goes at once; what may be part of a burst waits for ``watch``."""
         change = replace(change, context=self._facts.context)
-        state = await unit.guard_state()
         if state.is_closed or await self._may_be_burst(unit, now):
             return change
         counts = await unit.tally_changes(Millis(now - WINDOW_MS))
-        total = change.tally
-        for tally in counts.values():
-            total = total.plus(tally)
-        if breach(total, self._limits.ceilings(self._linked or 0)) is not None:
+        if breach(total_of([change.tally, *counts.values()]), self._limits.ceilings(self._linked or 0)) is not None:
             return change
         return replace(change, state=ChangeState.PASSED)
 
@@ -174,21 +167,21 @@ class Admission:
         there is spent.
         """
         admitted = set[Side]()
+        if not changes:
+            return admitted
+        state = await self._unit.guard_state()
         for change in changes:
             self.wanted.add(change.id)
             before = self._known.get(change.id)
             after = before if before is not None and self._guard.knows(before) else None
-            after = after or await self._guard.judge_alone(self._unit, change, self._now)
-            if after.state is not ChangeState.WAITING and not await self._is_paused():
+            after = after or await self._guard.judge_alone(self._unit, state, change, self._now)
+            if after.state is not ChangeState.WAITING and state.paused_since is None:
                 admitted.add(change.side)
                 if change.side is writing and after.state is ChangeState.PASSED:
                     after = replace(after, state=ChangeState.SPENT, at=self._now)
             if after is not before:
                 await self._unit.save_change(after)
         return admitted
-
-    async def _is_paused(self) -> bool:
-        return (await self._unit.guard_state()).paused_since is not None
 
 
 async def _look_at_all(unit: Unit, now: Millis) -> None:

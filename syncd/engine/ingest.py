@@ -105,10 +105,8 @@ class Ingest:
         async with self._store.begin() as unit:
             known = await unit.offsets(topic)
             batch = self._sort([event for event in events if event.offset >= known.get(event.partition, 0)], now)
-            changed = await self._observe(unit, batch, now)
-            changed |= await self._take_refusals(unit, batch.refusals, now)
+            changed = await self._take_in(unit, batch, now)
             await self._bury(unit, batch.letters)
-            await unit.enqueue(sorted(changed), now)
             await unit.save_offsets(topic, batch.offsets, ends)
         for (form, outcome), count in batch.forms.items():
             self._counters.event(form, outcome, count)
@@ -116,7 +114,7 @@ class Ingest:
             self._counters.dead_letter(letter.reason)
         return len(changed)
 
-    async def redrive(self, letter: DeadLetter) -> Unusable | None:
+    async def redrive(self, letter: DeadLetter) -> str | None:
         """Try an event again that was set aside; what is still wrong with it, or ``None`` when it is stored.
 
         Its own time and place in the topic order it among the customer's events, so that newer ones
@@ -126,16 +124,20 @@ class Ingest:
         event = RawEvent(
             letter.topic, letter.partition, letter.offset, letter.at, letter.key, letter.value, letter.headers
         )
-        told = self._decode(event, now)
-        if isinstance(told, Unusable):
-            return told
+        batch = self._sort([event], now)
+        if batch.letters:
+            return batch.letters[0].detail
         async with self._store.begin() as unit:
-            batch = self._sort([event], now)
-            changed = await self._observe(unit, batch, now)
-            changed |= await self._take_refusals(unit, batch.refusals, now)
-            await unit.enqueue(sorted(changed), now)
+            await self._take_in(unit, batch, now)
             await unit.unbury(letter.id)
         return None
+
+    async def _take_in(self, unit: Unit, batch: _Batch, now: Millis) -> set[Subject]:
+        """Store what a batch says, and queue the customers that it says something new about."""
+        changed = await self._observe(unit, batch, now)
+        changed |= await self._take_refusals(unit, batch.refusals, now)
+        await unit.enqueue(sorted(changed), now)
+        return changed
 
     def _sort(self, events: Sequence[RawEvent], now: Millis) -> _Batch:
         batch = _Batch()

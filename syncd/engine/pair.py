@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from syncd.core.errors import UserError
 from syncd.core.intent import Intent, Kind
 from syncd.core.link import Link, LinkState
 from syncd.core.receipt import region_of
@@ -62,6 +63,14 @@ class Pair:
         return self.crm, self.ion
 
     @property
+    def crm_id(self) -> str | None:
+        return self.link.crm_id if self.link else self.crm.customer_id if self.crm else None
+
+    @property
+    def ion_id(self) -> str | None:
+        return self.link.ion_id if self.link else self.ion.customer_id if self.ion else None
+
+    @property
     def region(self) -> str | None:
         crm = self.crm.values() if self.crm else {}
         ion = self.ion.values() if self.ion else {}
@@ -86,3 +95,12 @@ async def load_pair(unit: Unit, subject: Subject) -> Pair:
         record = (await unit.records(side, [customer_id])).get(customer_id)
         crm, ion = (record, None) if side is Side.CRM else (None, record)
     return Pair(subject, link, crm, ion, tuple(await unit.open_intents(subject)))
+
+
+async def find_pair(unit: Unit, customer: str) -> Pair:
+    """By CRM id, or by ``crm:ID`` or ``ion:ID``; raises a ``UserError`` where nothing is known of it."""
+    subject = Subject(customer if customer.startswith(("ion:", "crm:")) else f"crm:{customer}")
+    pair = await load_pair(unit, subject)
+    if pair.crm is None and pair.ion is None:
+        raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
+    return pair

@@ -213,8 +213,9 @@ def is_present(record: Record) -> bool:
 
 
 def appeared_after(record: Record, at: Millis) -> bool:
-    """It was never seen before then. ION dates by whole seconds, rounded down."""
-    return all(sighting.first + 999 >= at for register in record.registers.values() for sighting in register)
+    """It was never seen before then, by our own clock: ION's may be wrong by some seconds."""
+    sightings = (sighting for register in record.registers.values() for sighting in register)
+    return all((sighting.until if sighting.is_exact else sighting.first) >= at for sighting in sightings)
 
 
 def was_born_otherwise(record: Record, create: Intent) -> bool:

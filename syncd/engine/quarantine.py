@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from syncd.core.errors import UserError
 from syncd.core.intent import Intent, IntentState
 from syncd.core.record import Sighting
-from syncd.core.values import Field, Millis, Side, Subject
-from syncd.core.work import DecisionEntry, Hold, HoldKind
-from syncd.engine.pair import Pair, load_pair
+from syncd.core.values import Field, Millis, Side
+from syncd.core.work import SET_ASIDE, DecisionEntry, Hold
+from syncd.engine.pair import Pair, find_pair
 from syncd.engine.ports import Unit
 
 STORY_MS = 86_400_000
@@ -42,33 +42,15 @@ async def story(unit: Unit, customer: str, now: Millis) -> Story:
 async def release(unit: Unit, customer: str, by: str, now: Millis) -> None:
     """Let a customer that is set aside try again; raises a ``UserError`` where it isn't."""
     pair = await find_pair(unit, customer)
-    kinds = (HoldKind.QUARANTINE, HoldKind.FROZEN)
-    holds = [hold for hold in await unit.holds_of(pair.subject) if hold.kind in kinds]
+    holds = [hold for hold in await unit.holds_of(pair.subject) if hold.kind in SET_ASIDE]
     if not holds:
         raise UserError(f"{customer} is not set aside: `syncd quarantine list` shows who is")
-    await unit.release(pair.subject, kinds)
+    await unit.release(pair.subject, SET_ASIDE)
     for intent in await unit.recent_intents(pair.subject, Millis(0)):
         if intent.state is IntentState.REJECTED:  # the same change may be asked for again
             await unit.save_intent(replace(intent.moved_to(IntentState.DROPPED, now, "released"), attempts=0))
     if pair.link is not None and pair.link.frozen:
         await unit.save_link(replace(pair.link, frozen=frozenset(), thawed_at=now))
     detail = {"by": by, "kinds": [hold.kind.value for hold in holds]}
-    await unit.log([DecisionEntry(now, pair.subject, _crm_id(pair), _ion_id(pair), "released", None, detail)])
+    await unit.log([DecisionEntry(now, pair.subject, pair.crm_id, pair.ion_id, "released", None, detail)])
     await unit.enqueue([pair.subject], now)
-
-
-async def find_pair(unit: Unit, customer: str) -> Pair:
-    """By CRM id, or by ``crm:ID`` or ``ion:ID``; raises a ``UserError`` where nothing is known of it."""
-    subject = Subject(customer if customer.startswith(("ion:", "crm:")) else f"crm:{customer}")
-    pair = await load_pair(unit, subject)
-    if pair.crm is None and pair.ion is None:
-        raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
-    return pair
-
-
-def _crm_id(pair: Pair) -> str | None:
-    return pair.link.crm_id if pair.link else pair.crm.customer_id if pair.crm else None
-
-
-def _ion_id(pair: Pair) -> str | None:
-    return pair.link.ion_id if pair.link else pair.ion.customer_id if pair.ion else None

@@ -136,12 +136,9 @@ class SlotsInHand:
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
         """Spend one slot; it counts until a minute after this block has ended."""
-        if self._gate.is_lapsed(self._taken):
+        while not self._slots or self._gate.is_lapsed(self._taken):
             await self.give_back()
-        while not self._slots:
             self._slots, self._taken = await self._gate.take(self.lane, 1)
-            if self._gate.is_lapsed(self._taken):
-                await self.give_back()
         slot = self._slots.pop(0)
         try:
             yield

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
@@ -58,7 +58,7 @@ READ_ONLY = frozenset({"page-twice", "page-missing", "stale", "lists-half", "lis
 class Member(Protocol):
     """One daemon of the world, as ``syncd.simulation`` builds it."""
 
-    async def run(self) -> None: ...
+    def run(self) -> Coroutine[Any, Any, None]: ...
 
 
 class Dead(asyncio.CancelledError):
@@ -185,13 +185,10 @@ class World:
         self.processes[name] = process
         token = OWNER.set(name)
         try:
-            process.task = self.loop.create_task(self._run(self._start(process)))
+            process.task = self.loop.create_task(self._start(process).run())
         finally:
             OWNER.reset(token)
         self.topic.rebalance(self._alive())
-
-    async def _run(self, member: Member) -> None:
-        await member.run()
 
     def _alive(self) -> list[str]:
         return [name for name, process in self.processes.items() if not process.is_dead]
@@ -262,7 +259,7 @@ class World:
 
     def act(self) -> str:
         """One thing happens; its name, for the story of a run."""
-        acts: list[tuple[float, Callable[[], Awaitable[None] | None]]] = [
+        acts: list[tuple[float, Callable[[], None]]] = [
             (6, self.edit_in_crm),
             (4, self.edit_in_ion),
             (1, self.new_in_crm),

@@ -15,7 +15,7 @@ from typing import Any
 
 from syncd.core.budget import Ledger
 from syncd.core.errors import LostLease, StoreConflict
-from syncd.core.guard import GuardState, Tally
+from syncd.core.guard import GuardState, Tally, total_of
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
@@ -247,7 +247,7 @@ class MemoryUnit:
         for change in self._table("changes").values():
             if not change.by and not (change.state is ChangeState.SPENT and change.at <= since):
                 found.setdefault(change.state, []).append(tallies[change.id])
-        return {state: Tally(*map(sum, zip(*each, strict=True))) for state, each in found.items()}
+        return {state: total_of(each) for state, each in found.items()}
 
     async def crowd_of_changes(self, limit: int) -> int:
         unspent = (1 for change in self._table("changes").values() if change.state is not ChangeState.SPENT)

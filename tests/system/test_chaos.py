@@ -135,9 +135,9 @@ class Chaos:
         crm, links = self.crm_rows(), self.world.links()
         archived = {(c["crm_id"], c["field"], c["losing"]) for c in self.world.json("conflicts", "--limit", "10000")}
         writes = [entry for entry in self.world.ion.journal("update") if entry["status"] in (200, 499, 0)]
-        lost = []
+        lost, crm_ids = [], {ion_id: crm_id for crm_id, ion_id in links.items()}
         for (side, customer_id, name), made in self.edits.items():
-            crm_id = customer_id if side == "crm" else {i: c for c, i in links.items()}.get(customer_id, "")
+            crm_id = customer_id if side == "crm" else crm_ids.get(customer_id, "")
             if crm_id not in links:
                 continue  # in review
             other = ("ion", links[crm_id], name) if side == "crm" else ("crm", crm_id, name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,22 +39,18 @@ def writes(world: World) -> int:
     return int(operations.get("update", 0)) + int(operations.get("create", 0))
 
 
-def held_plan(world: World) -> dict[str, object]:
-    """The plan once it is held and stays the same."""
+def held_plan(world: World, total: int | None = None) -> dict[str, Any]:
+    """The plan once it is held and stays the same, and has so many changes."""
 
-    def settled() -> dict[str, object] | None:
+    def settled() -> dict[str, Any] | None:
         done = world.syncd("plan", "--json", "--limit", "10000")
         again = world.syncd("plan", "--json", "--limit", "10000")
-        return json_of(done.stdout) if done.returncode == 3 and done.stdout == again.stdout else None
+        if done.returncode != 3 or done.stdout != again.stdout:
+            return None
+        plan: dict[str, Any] = json.loads(done.stdout)
+        return plan if total in (None, plan["total"]) else None
 
     return eventually(settled, "a held plan", 60) or {}
-
-
-def json_of(text: str) -> dict[str, object]:
-    import json
-
-    found: dict[str, object] = json.loads(text)
-    return found
 
 
 def test_five_hundred_wrong_edits_are_held_before_the_first_call(make_world: MakeWorld, dialect: str) -> None:
@@ -62,8 +60,7 @@ def test_five_hundred_wrong_edits_are_held_before_the_first_call(make_world: Mak
         event = {"type": "changed", "id": f"C{number}", "customer": {"company": f"Oops {number}"}}
         world.topics.send(f"C{number}", event)
     world.topics.flush()
-    plan = eventually(lambda: held_plan(world) if held_plan(world)["total"] == COUNT else None, "the whole plan", 60)
-    assert plan is not None
+    plan = held_plan(world, COUNT)
     assert "limit" in str(plan["reason"])
     assert plan["counts"] == {"creates": 0, "updates": COUNT, "cleared_fields": 0, "link_changes": 0}
     assert {c["set"]["company"] for c in plan["changes"]} == {f"Oops {number}" for number in range(COUNT)}  # type: ignore[attr-defined]
@@ -106,8 +103,7 @@ def test_a_burst_of_edits_in_ion_is_held_before_the_first_command(make_world: Ma
     world = linked_crowd(make_world, "live", 60)
     for number, ion_id in enumerate(world.ion.customers()):
         world.ion.edit(ion_id, company=f"Oops {number}")
-    plan = eventually(lambda: held_plan(world) if held_plan(world)["total"] == 60 else None, "the whole plan", 60)
-    assert plan is not None
+    plan = held_plan(world, 60)
     assert world.commands() == []
     assert world.syncd("approve", str(plan["digest"])).returncode == 0
     eventually(lambda: len(world.commands()) == 60, "the commands")
@@ -279,7 +275,7 @@ def test_an_event_set_aside_is_driven_again_once_it_can_be_used(make_world: Make
     world.environ["SYNCD_MAPPING_FILE"] = str(mapping)
     told = world.syncd("dead-letters", "redrive", "--all", "--json")
     assert told.returncode == 1
-    assert len(json_of(told.stdout)["redriven"]) == 1  # type: ignore[arg-type]
+    assert len(json.loads(told.stdout)["redriven"]) == 1  # type: ignore[arg-type]
     assert len(world.json("dead-letters", "list")) == 1
     assert len(ids) == 2
     eventually(lambda: world.ion.customers()[ion_id]["title"] == "Chief", "the event's effect")

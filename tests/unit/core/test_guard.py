@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.guard import NOTHING, Breach, GuardState, Limits, Tally, breach
+from syncd.core.guard import NOTHING, Breach, GuardState, Limits, Tally, breach, total_of
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.plan import Change, ChangeKind, ChangeState, change_of, digest_of, make_plan
 from syncd.core.policy import Dialect
@@ -69,7 +69,7 @@ def test_no_limit_is_never_passed() -> None:
 def test_more_is_never_less_of_a_breach(some: tuple[int, ...], more: tuple[int, ...]) -> None:
     ceilings = Tally(10, 20, 5, 5)
     if breach(Tally(*some), ceilings) is not None:
-        assert breach(Tally(*some).plus(Tally(*more)), ceilings) is not None
+        assert breach(total_of([Tally(*some), Tally(*more)]), ceilings) is not None
 
 
 def test_held_or_paused_is_closed() -> None:
