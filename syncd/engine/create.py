@@ -12,6 +12,7 @@ from __future__ import annotations
 from syncd.core.errors import OutcomeUnknown, Rejected, SideError
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import How
+from syncd.core.lost import appeared_after
 from syncd.core.match import DEFINITE, Candidate, Tier, Verdict, keys_of, match_key, tier_of
 from syncd.core.plan import change_of
 from syncd.core.receipt import receive
@@ -23,7 +24,7 @@ from syncd.engine.guard import Guard
 from syncd.engine.intents import Intents, create_intent
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair, load_pair
-from syncd.engine.pairing import Pairing, appeared_after, sendable, sent_record
+from syncd.engine.pairing import Pairing, sendable, sent_record
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
 MAX_TRIES = 2

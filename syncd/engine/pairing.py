@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from syncd.core.intent import Intent, Kind
 from syncd.core.link import How, Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
-from syncd.core.match import Match, Verdict, keys_of, match, match_key
+from syncd.core.lost import made_between, may_be_of
+from syncd.core.match import Match, Verdict, keys_of, match
 from syncd.core.plan import ChangeState, change_of
 from syncd.core.policy import Policy
 from syncd.core.record import Position, Record, Sighting
@@ -22,11 +23,6 @@ from syncd.engine.intents import Intents, create_intent
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair
 from syncd.engine.ports import Unit
-
-ION_CLOCK_MS = 10_000
-"""How far ION's clock may be from ours."""
-CREATE_MS = 40_000
-"""From a create's intent until it must have taken effect, if it ever does: it is sent within seconds."""
 
 
 class Pairing:
@@ -161,13 +157,8 @@ class Pairing:
 
     async def newcomers(self, unit: Unit, create: Intent) -> list[Record]:
         """Unlinked ION customers that were made when this create may have taken effect, and not seen before."""
-        start, end = create.at - ION_CLOCK_MS, create.at + CREATE_MS + ION_CLOCK_MS
-        made = await unit.created_between(Millis(start), Millis(end))
-        return [
-            record
-            for record in present(made)
-            if appeared_after(record, create.at) and not was_born_otherwise(record, create)
-        ]
+        made = await unit.created_between(*made_between(create))
+        return [record for record in made if is_present(record) and may_be_of(record, create)]
 
     async def _new_in_crm(
         self, unit: Unit, customer: Record, policy: Policy, admission: Admission, now: Millis, attempts: int
@@ -210,25 +201,6 @@ class Pairing:
 def is_present(record: Record) -> bool:
     """Neither deleted nor, as far as complete listings tell, gone: fit to be linked or created."""
     return not record.is_deleted and record.missing_sweeps < MISSING_SWEEPS
-
-
-def appeared_after(record: Record, at: Millis) -> bool:
-    """It was never seen before then, by our own clock: ION's may be wrong by some seconds."""
-    sightings = (sighting for register in record.registers.values() for sighting in register)
-    return all((sighting.until if sighting.is_exact else sighting.first) >= at for sighting in sightings)
-
-
-def was_born_otherwise(record: Record, create: Intent) -> bool:
-    """It was seen as it was made, with another name or address than this create sent: somebody else's.
-
-    ION dates by whole seconds; the dialect that tells no modification time can't show this.
-    """
-    for name in (Field.EMAIL, Field.COMPANY):
-        oldest = min(record.registers.get(name, ()), key=lambda sighting: sighting.first, default=None)
-        as_made = oldest is not None and oldest.is_exact and oldest.first <= (record.created or 0) + 1_000
-        if oldest is not None and as_made and match_key(oldest.value) != match_key(create.set.get(name)):
-            return True
-    return False
 
 
 def present(records: Iterable[Record]) -> list[Record]:
