@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from syncd.app import SystemClock
+from syncd.app import machine_clock
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.crm.kafka import KafkaAccess, KafkaEvents
@@ -76,7 +76,7 @@ async def bare_read(bootstrap: str, topic: str) -> None:
 
 
 async def ingest(bootstrap: str, topic: str, store: SqlStore, group: str) -> None:
-    metrics, clock, done = Metrics(), SystemClock(), asyncio.Event()
+    metrics, clock, done = Metrics(), machine_clock(), asyncio.Event()
     decoder = EventDecoder(load_mapping(None), 2_000)
     flow = Ingest(
         store,

@@ -20,6 +20,7 @@ from syncd.core.values import Millis
 from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, create_topics
 from syncd.crm.rest import RestSink
 from syncd.daemon import Daemon, Outside, build, make_gate, make_ion, owner_name
+from syncd.engine.clock import SharedClock
 from syncd.engine.ports import Clock
 from syncd.ion.client import IonClient
 from syncd.ion.wire import HttpWire
@@ -33,12 +34,11 @@ from syncd.store.sql import SqlStore, make_engine
 log = structlog.get_logger()
 
 
-class SystemClock:
-    def now(self) -> Millis:
-        return Millis(time.time_ns() // 1_000_000)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+def machine_clock() -> SharedClock:
+    """The time as far as this machine knows it, until the clock follows a store."""
+    # Where there is one, the counter that also runs while the machine sleeps.
+    counter = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return SharedClock(partial(time.clock_gettime, counter), Millis(time.time_ns() // 1_000_000))
 
 
 @asynccontextmanager
@@ -69,11 +69,14 @@ async def open_ion(settings: Settings, store: SqlStore, metrics: Metrics | None 
     """The ION client behind the shared budget; for the daemon and for every command."""
     require_for_ion(settings)
     async with HttpWire(settings.ion.timeout_seconds) as wire:
-        yield ion_client(settings, store, wire, metrics)
+        yield await ion_client(settings, store, wire, metrics)
 
 
-def ion_client(settings: Settings, store: SqlStore, wire: HttpWire, metrics: Metrics | None = None) -> IonClient:
-    clock = SystemClock()
+async def ion_client(
+    settings: Settings, store: SqlStore, wire: HttpWire, metrics: Metrics | None = None
+) -> IonClient:
+    clock = machine_clock()
+    await clock.follow(store)
     return make_ion(settings, wire, store, clock, make_gate(settings, store, clock), owner_name(), metrics)
 
 
@@ -127,7 +130,7 @@ async def only_daemon(path: Path | None) -> AsyncIterator[None]:
 async def run_daemon(settings: Settings) -> None:
     """The `run` command: until SIGTERM or SIGINT."""
     require_for_run(settings)
-    mapping, metrics, clock = load_mapping(settings.mapping_file), Metrics(), SystemClock()
+    mapping, metrics, clock = load_mapping(settings.mapping_file), Metrics(), machine_clock()
     async with AsyncExitStack() as stack:
         if settings.sqlite_file is not None:
             make_room(settings.sqlite_file)
@@ -141,7 +144,7 @@ async def run_daemon(settings: Settings) -> None:
             clock=clock,
             wire=await stack.enter_async_context(HttpWire(settings.ion.timeout_seconds)),
             posts=posts,
-            sink=await _rest_sink(settings, mapping, stack) or KafkaSink(posts, kafka.commands_topic, mapping),
+            sink=await _rest_sink(settings, mapping, clock, stack) or KafkaSink(posts, kafka.commands_topic, mapping),
             read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, store, clock),
             fingerprint=store.fingerprint,
             rng=Random(),
@@ -161,11 +164,11 @@ async def run_daemon(settings: Settings) -> None:
         await daemon.run()
 
 
-async def _rest_sink(settings: Settings, mapping: CrmMapping, stack: AsyncExitStack) -> RestSink | None:
+async def _rest_sink(settings: Settings, mapping: CrmMapping, clock: Clock, stack: AsyncExitStack) -> RestSink | None:
     if settings.crm.sink != "http" or settings.crm.url is None:
         return None
     token = settings.crm.token.get_secret_value() if settings.crm.token else None
-    rest = RestSink(settings.crm.url, token, mapping, SystemClock(), settings.ion.timeout_seconds)
+    rest = RestSink(settings.crm.url, token, mapping, clock, settings.ion.timeout_seconds)
     return await stack.enter_async_context(rest)
 
 

@@ -28,6 +28,7 @@ from syncd.core.values import Millis
 from syncd.core.work import HoldKind, Stage, Sweep
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
+from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
 from syncd.engine.create import Creator
 from syncd.engine.deliver import Deliver
 from syncd.engine.facts import Facts, FreshReadings
@@ -77,7 +78,7 @@ class Outside:
     """All that the daemon touches beyond its own memory."""
 
     store: Store
-    clock: Clock
+    clock: SharedClock
     wire: Wire
     posts: Posts
     sink: CrmSink
@@ -215,10 +216,12 @@ class Daemon:
     async def run(self) -> None:
         """Run until ``stop``; then let what is under way end."""
         parts = self._parts
+        await self._agree_on_time()
         async with asyncio.TaskGroup() as tasks:
             endless = [
                 tasks.create_task(forever(name, work, self._clock))
                 for name, work in {
+                    "keep_time": self._keep_time,
                     "read_events": parts.events.run,
                     "sweep": self._sweep,
                     "renew_leases": parts.workers.renew,
@@ -270,6 +273,21 @@ class Daemon:
             await self._clock.sleep(0.05)
         if not self._stopping.is_set():
             await forever(name, work, self._clock, until=self._stopping)
+
+    async def _agree_on_time(self) -> None:
+        """Nothing is leased, stamped or called before the store has said what time it is."""
+        while not self._stopping.is_set():
+            try:
+                await self._clock.follow(self._store)
+                return
+            except Exception as error:
+                log.warning("no_time", reason=f"the database does not answer: {type(error).__name__}")
+                await self._clock.sleep(1)
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self._clock.sleep(FOLLOW_SECONDS)
+            await self._clock.follow(self._store)
 
     async def _learn_policy(self) -> None:
         parts = self._parts
@@ -386,7 +404,7 @@ class Daemon:
 
     async def _update_gauges(self) -> None:
         parts = self._parts
-        status = await survey(self._store, self._clock.now(), parts.settings.kafka.events_topic)
+        status = await survey(self._store, parts.settings.kafka.events_topic)
         set_gauges(parts.metrics, status, await parts.gate.ledger())
 
 

@@ -26,6 +26,7 @@ from syncd.core.work import SET_ASIDE, HoldKind, Message
 from syncd.crm.kafka import KafkaSink
 from syncd.daemon import Daemon, Outside, Progress, Take, build, make_gate, make_ion
 from syncd.engine import guard
+from syncd.engine.clock import SharedClock
 from syncd.engine.ingest import RawEvent
 from syncd.engine.ports import Unit
 from syncd.engine.quarantine import release
@@ -46,17 +47,6 @@ REST_SECONDS, LONGEST_REST = 10, 7_200
 EVERYTHING = 1_000_000
 
 Result = TypeVar("Result")
-
-
-class SimClock:
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def now(self) -> Millis:
-        return Millis(int(self._world.now() * 1000))
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 class SimStore:
@@ -152,7 +142,7 @@ class Run:
         calls_per_minute = Random(f"budget {seed}").choice(CALLS_PER_MINUTE)
         self.world = World(seed, dialect, accidents, loop, calls_per_minute)
         self.checks = Checks(self.world)
-        self.store = MemoryStore(Random(f"store {seed}"))
+        self.store = MemoryStore(Random(f"store {seed}"), self.world.now)
         self.outcome = Outcome(seed, dialect, accidents.replicas, 0)
         self._seed = seed
         self._mapping: CrmMapping = load_mapping(None)
@@ -175,7 +165,7 @@ class Run:
     def start(self, process: Process) -> Daemon:
         """A new process: everything but the store is new."""
         world, settings = self.world, self._settings
-        store, clock = SimStore(self.store, world, process), SimClock(world)
+        store, clock = SimStore(self.store, world, process), _clock(process)
         posts = SimPosts(world, process, settings.kafka.commands_topic)
         outside = Outside(
             store=store,
@@ -234,9 +224,9 @@ class Run:
 
     async def _decide_as_a_person(self) -> None:
         """Whoever runs it looks in: approves what is held, releases who is set aside, pastes a token."""
-        now = SimClock(self.world).now()
         await self._paste_token()
         async with self.store.begin() as unit:
+            now = await unit.time()
             state: GuardState = await unit.guard_state()
             if state.held_since is not None:
                 self.world.happened["approved"] += 1
@@ -255,7 +245,9 @@ class Run:
         if not self.world.happened["kill -9"] and not self.world.happened["SIGSTOP"]:
             self.outcome.failures.append(f"token: lost, and no process had died or stopped: {tokens.refused}")
         self.world.happened["token pasted"] += 1
-        clock, process = SimClock(self.world), Process("person", self.world.loop, self.world.happened)
+        process = Process("person", self.world.loop, self.world.happened)
+        clock = _clock(process)
+        await clock.follow(self.store)
         gate = make_gate(self._settings, self.store, clock)
         wire = SimWire(self.world, process)
         ion = make_ion(self._settings, wire, self.store, clock, gate, process.name, None)
@@ -305,6 +297,10 @@ async def _open(unit: Unit) -> dict[tuple[Side, IntentState], int]:
     if waiting:
         counts[Side.ION, IntentState.UNKNOWN] -= waiting
     return {key: count for key, count in counts.items() if count}
+
+
+def _clock(process: Process) -> SharedClock:
+    return SharedClock(process.tick, Millis(int(process.wall_clock * 1000)))
 
 
 def _plain(values: Mapping[Field, object]) -> dict[str, object]:

@@ -24,10 +24,9 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Lag each way, the budget of calls, who waits for a person, the token, the last sweep."""
 
     async def read(store: SqlStore, settings: Settings) -> Status:
-        from syncd.app import SystemClock
         from syncd.engine.status import survey
 
-        return await survey(store, SystemClock().now(), settings.kafka.events_topic)
+        return await survey(store, settings.kafka.events_topic)
 
     found = with_store(context, read)
     if as_json:
@@ -198,13 +197,15 @@ def redrive_letters(
 
 async def _redrive(store: SqlStore, settings: Settings, numbers: list[int]) -> dict[int, str]:
     """What became of each: empty when stored, else why not."""
-    from syncd.app import SystemClock
+    from syncd.app import machine_clock
     from syncd.core.errors import UserError
     from syncd.daemon import make_ingest
     from syncd.mapping import load_mapping
     from syncd.metrics import Metrics
 
-    ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, SystemClock(), Metrics())
+    clock = machine_clock()
+    await clock.follow(store)
+    ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, clock, Metrics())
     chosen = numbers or [letter.id for letter in await _all_letters(store)]
     told = {}
     for number in chosen:

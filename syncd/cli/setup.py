@@ -95,13 +95,13 @@ async def _check_ion(settings: Settings, store: SqlStore) -> tuple[str, bool, st
 
 
 async def _check_crm(settings: Settings) -> tuple[str, bool, str]:
-    from syncd.app import SystemClock
+    from syncd.app import machine_clock
     from syncd.core.errors import SyncdError
     from syncd.crm.rest import RestSink
     from syncd.mapping import load_mapping
 
     secret = settings.crm.token.get_secret_value() if settings.crm.token else None
-    sink = RestSink(settings.crm.url or "", secret, load_mapping(settings.mapping_file), SystemClock(), 15)
+    sink = RestSink(settings.crm.url or "", secret, load_mapping(settings.mapping_file), machine_clock(), 15)
     try:
         async with sink:
             return ("CRM", True, f"reached, {await sink.probe()} customers on its first page")
@@ -114,11 +114,8 @@ def token_status(context: typer.Context, as_json: AsJson = False) -> None:
     """How old the tokens are and how long they last; never the tokens themselves."""
 
     async def read(store: SqlStore, _: Settings) -> dict[str, Any] | None:
-        from syncd.app import SystemClock
-
-        now = SystemClock().now()
         async with store.begin() as unit:
-            tokens = await unit.tokens()
+            tokens, now = await unit.tokens(), await unit.time()
         if tokens is None:
             return None
         return {
@@ -170,7 +167,8 @@ def token_set(
         from syncd.app import ion_client
         from syncd.ion.wire import HttpWire
 
-        await ion_client(settings, store, HttpWire(1)).custody.put(refresh)
+        client = await ion_client(settings, store, HttpWire(1))
+        await client.custody.put(refresh)
 
     with_store(context, put, migrate=True)
     typer.echo("Stored. The daemon uses it at its next call.")

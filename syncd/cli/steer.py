@@ -59,11 +59,10 @@ def approve(
     """Let exactly the held plan of this digest go, once. Another plan needs its own approval."""
 
     async def release(store: SqlStore, _: Settings) -> int:
-        from syncd.app import SystemClock
         from syncd.engine.guard import approve as let_go
 
         async with store.begin() as unit:
-            return await let_go(unit, digest, person(), SystemClock().now())
+            return await let_go(unit, digest, person(), await unit.time())
 
     count = with_store(context, release)
     if as_json:
@@ -85,11 +84,10 @@ def resume(context: typer.Context) -> None:
 
 
 async def _set_paused(store: SqlStore, paused: bool) -> bool:
-    from syncd.app import SystemClock
     from syncd.engine import guard
 
     async with store.begin() as unit:
-        return await (guard.pause if paused else guard.resume)(unit, person(), SystemClock().now())
+        return await (guard.pause if paused else guard.resume)(unit, person(), await unit.time())
 
 
 def _show(plan: Plan, limit: int) -> None:
@@ -184,11 +182,10 @@ def show_quarantine(
     """Why this customer is set aside, what each side held and when, and what was written lately."""
 
     async def read(store: SqlStore, _: Settings) -> Story:
-        from syncd.app import SystemClock
         from syncd.engine.quarantine import story
 
         async with store.begin() as unit:
-            return await story(unit, customer, SystemClock().now())
+            return await story(unit, customer, await unit.time())
 
     found = with_store(context, read)
     if as_json:
@@ -212,11 +209,10 @@ def release_quarantine(
     """Try this customer again now, as it is; frozen fields flow on."""
 
     async def release(store: SqlStore, _: Settings) -> None:
-        from syncd.app import SystemClock
         from syncd.engine.quarantine import release as let_go
 
         async with store.begin() as unit:
-            await let_go(unit, customer, person(), SystemClock().now())
+            await let_go(unit, customer, person(), await unit.time())
 
     with_store(context, release)
     typer.echo(f"{customer} is tried again now.")

@@ -51,6 +51,9 @@ class Unit(Outlook, Protocol):
     Collections come back as plain values; a customer that is not stored is missing from them.
     """
 
+    async def time(self) -> Millis:
+        """The store's own time at this moment, the same for all who use it."""
+
     # records and links
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]: ...
     async def save_records(self, records: Collection[Record]) -> None: ...

@@ -43,8 +43,9 @@ class Status:
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
-async def survey(store: Store, now: Millis, events_topic: str) -> Status:
+async def survey(store: Store, events_topic: str) -> Status:
     async with store.begin() as unit:
+        now = await unit.time()
         links = await unit.count_links()
         pending = await unit.pending()
         intents = await unit.count_open_intents()

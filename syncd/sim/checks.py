@@ -21,7 +21,7 @@ SETTLE_SECONDS = 30.0
 """How long a create may still take effect in ION after its answer was lost."""
 CERTAINLY_REFUSED = frozenset({400, 401, 403, 412, 429})
 ORDER_SECONDS = 2.0
-"""Two edits closer than this can't be ordered."""
+"""Two edits closer than this, and what the clocks of both sides differ by, can't be ordered."""
 
 
 class Pair(NamedTuple):
@@ -201,7 +201,9 @@ class Checks:
                     if not edits or _same(final, edits[-1].value):
                         continue
                     edit = edits[-1]
-                    is_later = any(o.at > edit.at - ORDER_SECONDS and _same(final, o.value) for o in others)
+                    is_later = any(
+                        o.at > edit.at - ORDER_SECONDS - world.skew and _same(final, o.value) for o in others
+                    )
                     is_kept = (pair.crm_id, name, edit.value) in archived
                     if not is_later and not is_kept and not self._was_overwritten_unseen(pair.ion_id, edit):
                         what = f"{pair.crm_id}.{name} = {edit.value!r}"

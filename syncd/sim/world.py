@@ -30,6 +30,9 @@ SHOWN = {"live": EDITABLE, "seed": ("company", "email")}
 WORDS = ("Alpha", "Bravo", "Cargo", "Delta", "Ember", "Fjord")
 MAX_CUSTOMERS = 8
 LONG_STOP = 150.0
+QUARTZ, WRONG_CLOCK = 100e-6, 3_600.0
+CLOCK_SKEW = 1.0
+"""Seconds that the CRM's and ION's clocks may each be wrong, so that they differ by what users are told to allow."""
 
 ION_ACCIDENTS = {
     "timeout-before": 2,
@@ -77,6 +80,10 @@ class Process:
     stops_in: int | None = None
     """So many steps until ``SIGSTOP`` hits it, for longer than its leases last."""
     stopped_until: float = 0.0
+    pace: float = 1.0
+    """Seconds that its machine counts in a second: a quartz is off by some millionths."""
+    wall_clock: float = START
+    """What its machine took the time to be when it was booted."""
     is_dead: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -96,6 +103,9 @@ class Process:
         await asyncio.sleep(max(0.0, self.stopped_until - self.loop.time()))
         if self.is_dead:
             raise Dead
+
+    def tick(self) -> float:
+        return self.loop.time() * self.pace
 
     def stop(self, seconds: float) -> None:
         self.stops_in, self.stopped_until = None, self.loop.time() + seconds
@@ -141,10 +151,14 @@ class World:
             access_seconds=1_200,
             max_page_size=10,
             empty_list_is_bare=True,
+            clock_skew_seconds=self.rng.choice((0, self.rng.uniform(-CLOCK_SKEW, CLOCK_SKEW))),
         )
+        crm_skew = self.rng.choice((0, self.rng.uniform(-CLOCK_SKEW, CLOCK_SKEW)))
+        self.skew = abs(crm_skew - options.clock_skew_seconds)
+        """Seconds that the clocks of both sides differ by."""
         self.account = Account(options, clock=self.now, mischief=self._mischief)
         self.ion = LocalIon(IonServer(self.account))
-        self.crm = Crm(CrmOptions(), clock=self.now)
+        self.crm = Crm(CrmOptions(), clock=lambda: self.now() + crm_skew)
         self.topic = SimTopic(Random(f"kafka {seed}"))
         self.commands: list[dict[str, Any]] = []
         self.happened: Counter[str] = Counter()
@@ -182,6 +196,12 @@ class World:
         if self._start is None:
             raise RuntimeError("the world is not populated yet")
         process = Process(name, self.loop, self.happened)
+        process.pace += self.rng.uniform(-QUARTZ, QUARTZ)
+        if self.rng.random() < 0.5:
+            process.wall_clock = self.now() + self.rng.uniform(-WRONG_CLOCK, WRONG_CLOCK)
+            self.happened["clock of a process is wrong"] += 1
+        else:
+            process.wall_clock = self.now()
         self.processes[name] = process
         token = OWNER.set(name)
         try:

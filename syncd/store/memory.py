@@ -6,6 +6,7 @@ A unit that fails is undone by its journal, so it is all or nothing here too.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -50,15 +51,16 @@ class _Queued:
 
 
 class MemoryStore:
-    def __init__(self, rng: Random | None = None) -> None:
+    def __init__(self, rng: Random | None = None, clock: Callable[[], float] = time.time) -> None:
         self._tables: dict[str, dict[Any, Any]] = {}
         self._rng = rng or Random()
+        self._clock = clock
         self._one_at_a_time = asyncio.Lock()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[MemoryUnit]:
         async with self._one_at_a_time:
-            unit = MemoryUnit(self._tables, self._rng)
+            unit = MemoryUnit(self._tables, self._rng, self._clock)
             try:
                 yield unit
             except BaseException:
@@ -70,14 +72,18 @@ class MemoryStore:
 
 
 class MemoryUnit:
-    def __init__(self, tables: dict[str, dict[Any, Any]], rng: Random) -> None:
+    def __init__(self, tables: dict[str, dict[Any, Any]], rng: Random, clock: Callable[[], float]) -> None:
         self._tables = tables
         self._rng = rng
+        self._clock = clock
         self._journal: list[Callable[[], object]] = []
 
     def undo(self) -> None:
         while self._journal:
             self._journal.pop()()
+
+    async def time(self) -> Millis:
+        return Millis(int(self._clock() * 1000))
 
     # -- records and links
 

@@ -13,7 +13,20 @@ from dataclasses import asdict
 from random import Random
 from typing import Any
 
-from sqlalchemy import Select, Table, bindparam, case, delete, event, func, insert, or_, select, update
+from sqlalchemy import (
+    Select,
+    Table,
+    bindparam,
+    case,
+    delete,
+    event,
+    extract,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -60,6 +73,10 @@ OFFSETS, MESSAGES, LETTERS = _table(tables.OffsetRow), _table(tables.MessageRow)
 SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _table(tables.LedgerRow)
 LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
 CHANGES, GUARD = _table(tables.ChangeRow), _table(tables.GuardRow)
+
+# Seconds since 1970, at the moment of asking and not at the transaction's start.
+POSTGRES_TIME = extract("epoch", func.clock_timestamp())
+SQLITE_TIME = (func.julianday("now") - 2_440_587.5) * 86_400
 
 OPEN_STATES = [state.value for state in OPEN]
 
@@ -135,6 +152,10 @@ class SqlUnit:
         self._seal = seal
         self._rng = rng
         self._is_postgres = connection.dialect.name == "postgresql"
+
+    async def time(self) -> Millis:
+        seconds = POSTGRES_TIME if self._is_postgres else SQLITE_TIME
+        return Millis(int((await self._connection.execute(select(seconds))).scalar_one() * 1000))
 
     # -- records and links
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from random import Random
@@ -89,6 +91,14 @@ def intent(number: str = "i1", **changes: object) -> Intent:
 
 async def claimed(unit: Unit, stage: Stage = Stage.DECIDE, now: int = NOW) -> list[Claim]:
     return await unit.claim(stage, Millis(now), 15_000, 10)
+
+
+async def test_the_store_tells_the_time_of_the_moment(store: Store) -> None:
+    async with store.begin() as unit:
+        first = await unit.time()
+        await asyncio.sleep(0.02)
+        assert 15 <= await unit.time() - first < 5_000, "of the moment, not of the transaction's start"
+    assert abs(first - time.time() * 1000) < 5_000
 
 
 async def test_records_come_back_as_they_were_stored(store: Store) -> None:

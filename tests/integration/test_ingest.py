@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.app import SystemClock
+from syncd.app import machine_clock
 from syncd.core.errors import StoreConflict
 from syncd.core.record import new_record
 from syncd.core.values import Field, Millis, Side
@@ -27,7 +27,7 @@ def ingest_into(store: MemoryStore, metrics: Metrics | None = None) -> Ingest:
     decoder = EventDecoder(load_mapping(None), 2_000)
     return Ingest(
         store,
-        SystemClock(),
+        machine_clock(),
         metrics,
         Intents(metrics),
         decoder.decode,

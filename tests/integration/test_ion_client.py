@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from syncd.app import SystemClock
+from syncd.app import machine_clock
 from syncd.core.budget import Lane
 from syncd.core.errors import (
     OutcomeUnknown,
@@ -46,7 +46,7 @@ LATER = Millis(2**62)
 class Rig:
     def __init__(self, account: Account, url: str, store: Store, wire: HttpWire) -> None:
         self.account, self.url, self.store, self.wire = account, url, store, wire
-        self.clock = SystemClock()
+        self.clock = machine_clock()
 
     def client(self, **options: Any) -> nullcontext[IonClient]:
         return nullcontext(self.new_client(**options))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 from aiohttp import web
 
-from syncd.app import SystemClock
+from syncd.app import machine_clock
 from syncd.core.errors import DecideAgain, Rejected, SideError, SideUnavailable, Transient
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.values import Address, Field, Millis, Side, Subject
@@ -43,7 +43,7 @@ class Rig:
 
 
 def sink(url: str) -> RestSink:
-    return RestSink(url, "token", load_mapping(None), SystemClock(), 2.0)
+    return RestSink(url, "token", load_mapping(None), machine_clock(), 2.0)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from syncd.core.intent import IntentState
 from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
 from syncd.core.values import Millis
 from syncd.engine import create, ingest, push, reconcile, sweep
+from syncd.engine.clock import SharedClock
 from syncd.engine.intents import Intents
 from syncd.ion import gate
 from syncd.sim.campaign import Planned
@@ -105,6 +106,11 @@ def count_the_budget_from_send_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(budget, "_free_at", lambda ledger, slot: slot.taken + budget.WINDOW_MS)
 
 
+def trust_the_machines_clock(patch: pytest.MonkeyPatch) -> None:
+    """Nobody asks the store what time it is."""
+    patch.setattr(SharedClock, "follow", lambda *_: nothing())
+
+
 def agree_before_the_answer(patch: pytest.MonkeyPatch) -> None:
     """The base becomes what was asked for, whatever the side says."""
 
@@ -151,6 +157,7 @@ BROKEN = [
     pytest.param(commit_offsets_early, "offsets", id="commit offsets early"),
     pytest.param(forget_the_archive, "lost edit", id="forget the archive"),
     pytest.param(count_the_budget_from_send_time, "budget", id="count the budget from send time"),
+    pytest.param(trust_the_machines_clock, "budget", id="trust the machine's clock"),
     pytest.param(agree_before_the_answer, "base", id="agree before the answer"),
     pytest.param(forget_an_edit, "offsets", id="forget an edit"),
     pytest.param(forget_the_order, "offsets", id="forget the order"),
