@@ -17,16 +17,13 @@ def run(context: typer.Context) -> None:
     Needs at least SYNCD_KAFKA__BOOTSTRAP_SERVERS, SYNCD_ION__ACCOUNT_ID and, the first time,
     SYNCD_ION__REFRESH_TOKEN. `syncd check` tries them all.
     """
-    import uvloop
-
     from syncd import logs
     from syncd.app import run_daemon
     from syncd.settings import load
 
     settings, _ = load(context.obj if isinstance(context.obj, Path) else None)
     logs.configure(settings.log.format, settings.log.level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_daemon(settings))
+    asyncio.run(run_daemon(settings))
 
 
 def demo(

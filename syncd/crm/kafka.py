@@ -29,6 +29,9 @@ log = structlog.get_logger()
 
 MAX_BATCH = 5_000
 FETCH_WAIT_MS = 200
+STALL_SECONDS = 45.0
+"""A consumer that is behind and yet gets nothing for so long has come to grief inside; a new one is made."""
+SEND_SECONDS, STOP_SECONDS = 30.0, 10.0
 TOPIC_EXISTS = 36
 
 
@@ -97,44 +100,55 @@ class KafkaEvents:
                 auto_offset_reset="earliest",
                 max_poll_interval_ms=600_000,
                 session_timeout_ms=10_000,
+                request_timeout_ms=20_000,
                 **self._access.options(),
             )
             try:
-                await consumer.start()
-                seek = _Seek(consumer, self._store)
-                consumer.subscribe([self.topic], listener=seek)
-                self.problem = None
-                pause = 0.5
-                await self._read(consumer, seek)
-            except KafkaError as error:
+                async with asyncio.timeout(STALL_SECONDS) as patience:
+                    await consumer.start()
+                    seek = _Seek(consumer, self._store)
+                    consumer.subscribe([self.topic], listener=seek)
+                    self.problem = None
+                    pause = 0.5
+                    await self._read(consumer, seek, patience)
+            except (KafkaError, TimeoutError) as error:
                 self.problem = f"Kafka is away: {type(error).__name__}"
-                log.warning("kafka_away", error=str(error), retry_in_seconds=pause)
+                log.warning("kafka_away", error=str(error) or "nothing comes any more", retry_in_seconds=pause)
             finally:
                 await _stop(consumer)
             await self._clock.sleep(pause)
             pause = min(30.0, pause * 2)
 
-    async def _read(self, consumer: AIOKafkaConsumer, seek: _Seek) -> None:
+    async def _read(self, consumer: AIOKafkaConsumer, seek: _Seek, patience: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             if seek.failure is not None:
                 raise KafkaError(f"where to read on could not be found out: {seek.failure}")
             fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
             if fetched and seek.failure is None:
-                await self._store_batch(consumer, fetched)
-            elif seek.is_done:
-                self._on_progress(await self._lags(consumer))
+                patience.reschedule(None)  # the store may be away for as long as it likes
+                changed = await self._store_batch(fetched, self._ends(consumer, fetched))
+                patience.reschedule(loop.time() + STALL_SECONDS)
+                await consumer.commit({tp: records[-1].offset + 1 for tp, records in fetched.items() if records})
+                if changed:
+                    self._on_changed()
+            if fetched or seek.is_done:
+                lags = await self._lags(consumer)
+                self._on_progress(lags)
+                if not any(lags.values()):
+                    patience.reschedule(loop.time() + STALL_SECONDS)
 
-    async def _store_batch(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> None:
+    async def _store_batch(self, fetched: Mapping[TopicPartition, Any], ends: Mapping[int, int]) -> int:
+        """Try until the store takes the batch; how many customers it said something new about."""
         events = [
             RawEvent(r.topic, r.partition, r.offset, Millis(r.timestamp), r.key, r.value, tuple(r.headers))
             for records in fetched.values()
             for r in records
         ]
-        pause, ends = 0.2, self._ends(consumer, fetched)
+        pause = 0.2
         while True:
             try:
                 changed = await self._ingest(self.topic, events, ends)
-                break
             except StoreConflict:
                 continue
             except Exception as error:  # the batch is kept and tried until the store takes it
@@ -142,11 +156,9 @@ class KafkaEvents:
                 log.exception("batch_not_stored", events=len(events), retry_in_seconds=pause)
                 await self._clock.sleep(pause)
                 pause = min(30.0, pause * 2)
-        self.problem = None
-        await consumer.commit({tp: records[-1].offset + 1 for tp, records in fetched.items() if records})
-        if changed:
-            self._on_changed()
-        self._on_progress(await self._lags(consumer))
+            else:
+                self.problem = None
+                return changed
 
     def _ends(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> dict[int, int]:
         """Where the partitions end, as the answers that brought these records said."""
@@ -217,20 +229,24 @@ class KafkaPosts:
 
     async def send(self, messages: Sequence[Message]) -> None:
         try:
-            producer = await self._started()
-            waiting = []
-            for m in messages:
-                try:
-                    waiting.append(await producer.send(m.topic, key=m.key, value=m.value, headers=list(m.headers)))
-                except MessageSizeTooLargeError:  # it would never be taken, and holds up all behind it
-                    log.error("message_too_large", topic=m.topic, bytes=len(m.value or b""))
-            await asyncio.gather(*waiting)
-        except KafkaError as error:
+            async with asyncio.timeout(SEND_SECONDS):
+                producer = await self._started()
+                waiting = []
+                for m in messages:
+                    try:
+                        sent = await producer.send(m.topic, key=m.key, value=m.value, headers=list(m.headers))
+                        waiting.append(sent)
+                    except MessageSizeTooLargeError:  # it would never be taken, and holds up all behind it
+                        log.error("message_too_large", topic=m.topic, bytes=len(m.value or b""))
+                await asyncio.gather(*waiting)
+        except (KafkaError, TimeoutError) as error:
+            await self.close()  # what failed once may have failed for good: the next try has a new producer
             raise Transient(f"Kafka takes no messages: {type(error).__name__}") from None
 
     async def close(self) -> None:
-        if self._producer is not None:
-            await _stop(self._producer)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer)
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -262,9 +278,12 @@ class KafkaSink:
 
 async def _stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     try:
-        await client.stop()
-    except KafkaError as error:  # the brokers are away: there is nobody to say goodbye to
+        async with asyncio.timeout(STOP_SECONDS):
+            await client.stop()
+    except (KafkaError, TimeoutError) as error:  # the brokers are away, or the client waits for itself
         log.debug("kafka_stop_failed", error=str(error))
+        connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
+        await connections.close()  # what is left of it must not keep partitions by its heartbeats
 
 
 async def missing_topics(access: KafkaAccess, topics: Sequence[str]) -> list[str]:

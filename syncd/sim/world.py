@@ -173,7 +173,7 @@ class World:
         self._start: Callable[[Process], Member] | None = None
         self._new_value: dict[str, Callable[[int], Any]] = {
             "email": lambda n: f"n{n}@x.example",
-            "phone": lambda n: f"+1813555{n % 10_000:04d}",
+            "phone": lambda n: f"+1813556{n % 10_000:04d}",
             "title": lambda n: f"{self.rng.choice(WORDS)} {n}",
             "company": lambda n: f"{self.rng.choice(WORDS)} {n}",
         }
