@@ -149,6 +149,8 @@ async def run_daemon(settings: Settings) -> None:
             fingerprint=store.fingerprint,
             rng=Random(),
             owner=owner_name(),
+            # One file can't ring for the commands beside it, and is cheap to look at.
+            idle_seconds=1.0 if settings.sqlite_file is not None else 15.0,
         )
         if kafka.create_topics:
             await _create_topics(settings, clock)

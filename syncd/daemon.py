@@ -37,7 +37,7 @@ from syncd.engine.ingest import Ingest, RawEvent
 from syncd.engine.intents import Intents
 from syncd.engine.links import Fingerprint, LinkBook
 from syncd.engine.pairing import Pairing
-from syncd.engine.ports import Clock, CrmSink, Posts, Store
+from syncd.engine.ports import Clock, CrmSink, Loop, Posts, Store
 from syncd.engine.push import Pusher
 from syncd.engine.reconcile import Reconciler
 from syncd.engine.status import Status, survey
@@ -86,8 +86,8 @@ class Outside:
     fingerprint: Fingerprint
     rng: Random
     owner: str
-    idle_seconds: float = 1.0
-    """The longest sleep between two looks at what another replica may have left to do."""
+    idle_seconds: float
+    """The longest sleep between two looks at what may be left to do, should nobody have rung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +222,7 @@ class Daemon:
                 tasks.create_task(forever(name, work, self._clock))
                 for name, work in {
                     "keep_time": self._keep_time,
+                    "listen": self._listen,
                     "read_events": parts.events.run,
                     "sweep": self._sweep,
                     "renew_leases": parts.workers.renew,
@@ -288,6 +289,10 @@ class Daemon:
         while True:
             await self._clock.sleep(FOLLOW_SECONDS)
             await self._clock.follow(self._store)
+
+    async def _listen(self) -> None:
+        self._parts.wakes.ring(*Loop)  # what was rung while nobody listened
+        await self._store.listen(self._parts.wakes.ring)
 
     async def _learn_policy(self) -> None:
         parts = self._parts
@@ -371,19 +376,21 @@ class Daemon:
             except SideError as error:
                 log.warning("messages_wait", reason=error.sentence)
                 await self._clock.sleep(2)
-            await self._parts.wakes.send_messages.wait(self._parts.outside.idle_seconds)
+                continue
+            await self._parts.wakes.wait(Loop.SEND_MESSAGES, self._parts.outside.idle_seconds)
 
     async def _send_commands(self) -> None:
         while True:
-            if not await self._parts.deliver.commands():
-                await self._parts.wakes.send_commands.wait(self._parts.outside.idle_seconds)
+            due, idle = await self._parts.deliver.commands(), self._parts.outside.idle_seconds
+            seconds = idle if due is None else max(0.0, (due - self._clock.now()) / 1000)
+            await self._parts.wakes.wait(Loop.SEND_COMMANDS, min(idle, seconds))
 
     async def _judge(self) -> None:
         """What waits for the guard is looked at often, so that a burst is let go as soon as it is counted."""
         while True:
             is_waiting = await self._parts.guard.watch()
-            self._parts.wakes.decide.set()
-            await self._parts.wakes.judge.wait(JUDGE_SECONDS if is_waiting else 5.0)
+            self._parts.wakes.ring(Loop.DECIDE)
+            await self._parts.wakes.wait(Loop.JUDGE, JUDGE_SECONDS if is_waiting else 5.0)
 
     async def _flush(self) -> None:
         """Hand over what is ready to go; what can't be handed over waits in the store."""

@@ -28,7 +28,7 @@ from syncd.daemon import Daemon, Outside, Progress, Take, build, make_gate, make
 from syncd.engine import guard
 from syncd.engine.clock import SharedClock
 from syncd.engine.ingest import RawEvent
-from syncd.engine.ports import Unit
+from syncd.engine.ports import Loop, Unit
 from syncd.engine.quarantine import release
 from syncd.ion.wire import Reply
 from syncd.mapping import CrmMapping, load_mapping
@@ -61,6 +61,9 @@ class SimStore:
         async with self._store.begin() as unit:
             yield unit
         await self._process.step()  # it is stored; whoever stored it may never know
+
+    async def listen(self, ring: Callable[[Loop], None]) -> None:
+        await self._store.listen(ring)
 
 
 class SimWire:

@@ -16,8 +16,7 @@ TIERS = {
     "fuzz": ["tests/fuzz"],
     "integration": ["tests/integration"],
     # These wait more than they compute: two at a time on two cores.
-    # Chaos has a target of its own, `make chaos`, until its CRM outlives every broker restart.
-    "system": ["tests/system", "-n", "2", "--dist", "worksteal", "--ignore", "tests/system/test_chaos.py"],
+    "system": ["tests/system", "-n", "2", "--dist", "worksteal"],
 }
 
 

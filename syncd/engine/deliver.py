@@ -35,14 +35,14 @@ class Deliver:
         self._circuit = Circuit()
         self._forgot_at = Millis(0)
 
-    async def commands(self, limit: int = 100) -> int:
-        """Deliver the commands that are due, unless writes are paused; how many there were."""
+    async def commands(self, limit: int = 100) -> Millis | None:
+        """Deliver the commands that are due, unless writes are paused; when the next one is."""
         now = self._clock.now()
-        if self._circuit.wait_ms(now):
-            return 0
+        if wait_ms := self._circuit.wait_ms(now):
+            return Millis(now + wait_ms)
         async with self._store.begin() as unit:
             if (await unit.guard_state()).paused_since is not None:
-                return 0
+                return None
             await self._forget_unanswered(unit, now)
             due = await unit.commands_due(now, limit)
             for intent in due:
@@ -50,7 +50,8 @@ class Deliver:
                 await unit.save_intent(intent.sent_again(now), deliver_at=Millis(now + wait_ms))
         for intent in due:
             await self._deliver(intent.sent_again(now))
-        return len(due)
+        async with self._store.begin() as unit:
+            return await unit.next_command_due()
 
     async def _forget_unanswered(self, unit: Unit, now: Millis) -> None:
         """A command that was given up, and not answered in an hour, will not be any more."""

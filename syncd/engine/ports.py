@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from syncd.core.budget import Lane, Ledger
@@ -77,6 +78,7 @@ class Unit(Outlook, Protocol):
     async def open_intents(self, subject: Subject) -> list[Intent]: ...
     async def open_creates(self, side: Side) -> list[Intent]: ...
     async def commands_due(self, now: Millis, limit: int) -> list[Intent]: ...
+    async def next_command_due(self) -> Millis | None: ...
     async def unknown_commands(self, before: Millis) -> list[Intent]:
         """Commands to the CRM that were given up before then and never answered."""
 
@@ -155,8 +157,21 @@ class Unit(Outlook, Protocol):
     async def unlease(self, name: str, owner: str) -> None: ...
 
 
+class Loop(StrEnum):
+    """The loops that sleep until there is something to do."""
+
+    DECIDE = "decide"
+    PUSH = "push"
+    JUDGE = "judge"
+    SEND_COMMANDS = "send-commands"
+    SEND_MESSAGES = "send-messages"
+
+
 class Store(Protocol):
     def begin(self) -> AbstractAsyncContextManager[Unit]: ...
+
+    async def listen(self, ring: Callable[[Loop], None]) -> None:
+        """Ring, for ever, whenever a unit of any process leaves something to do for a loop."""
 
 
 class Slots(Protocol):

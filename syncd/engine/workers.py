@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -16,7 +15,7 @@ from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Stage
 from syncd.engine.facts import Facts
-from syncd.engine.ports import Clock, Gate, Store
+from syncd.engine.ports import Clock, Gate, Loop, Store
 from syncd.engine.push import Pusher
 from syncd.engine.reconcile import Reconciler
 
@@ -33,46 +32,34 @@ def batched(claims: Sequence[Claim], size: int) -> list[Sequence[Claim]]:
     return [claims[start : start + size] for start in range(0, len(claims), size)]
 
 
-class Wake:
-    """Tells sleeping workers that there may be something to do."""
+class Wakes:
+    """Tells loops that sleep that there may be something to do; rung here, or in another replica's store."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._rung = {loop: asyncio.Event() for loop in Loop}
 
-    def set(self) -> None:
-        self._event.set()
+    def ring(self, *loops: Loop) -> None:
+        for loop in loops:
+            self._rung[loop].set()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait(self, loop: Loop, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._event.wait()
+                await self._rung[loop].wait()
         except TimeoutError:
             pass
-        self._event.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class Wakes:
-    """One for each loop that has something to wait for."""
-
-    decide: Wake = field(default_factory=Wake)
-    push: Wake = field(default_factory=Wake)
-    judge: Wake = field(default_factory=Wake)
-    send_commands: Wake = field(default_factory=Wake)
-    send_messages: Wake = field(default_factory=Wake)
-
-    def of(self, stage: Stage) -> Wake:
-        return self.decide if stage is Stage.DECIDE else self.push
+        self._rung[loop].clear()
 
     def arrived(self) -> None:
         """Something new is known of a customer."""
-        self.decide.set()
-        self.send_messages.set()
+        self.ring(Loop.DECIDE, Loop.SEND_MESSAGES)
 
     def decided(self) -> None:
         """Customers were decided: the rest of the flow may have something to do."""
-        for wake in (self.push, self.judge, self.send_commands, self.send_messages):
-            wake.set()
+        self.ring(Loop.PUSH, Loop.JUDGE, Loop.SEND_COMMANDS, Loop.SEND_MESSAGES)
+
+
+LOOP_OF = {Stage.DECIDE: Loop.DECIDE, Stage.CALL: Loop.PUSH}
 
 
 class Workers:
@@ -104,8 +91,7 @@ class Workers:
         self._is_draining = True
         for task in self._waiting:
             task.cancel()
-        self._wakes.decide.set()
-        self._wakes.push.set()
+        self._wakes.ring(*Loop)
 
     async def decide(self) -> None:
         """Reconcile whoever is due, until drained."""
@@ -187,4 +173,4 @@ class Workers:
         async with self._store.begin() as unit:
             due = await unit.next_due(stage)
         seconds = self._idle_seconds if due is None else (due - self._clock.now()) / 1000
-        await self._wakes.of(stage).wait(min(self._idle_seconds, max(0.001, seconds)))
+        await self._wakes.wait(LOOP_OF[stage], min(self._idle_seconds, max(0.001, seconds)))

@@ -37,6 +37,7 @@ from syncd.core.work import (
     Sweep,
     Tokens,
 )
+from syncd.engine.ports import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class _Queued:
     generation: int = 1
     fence: int = 0
     leased_until: Millis = Millis(0)
+
+
+DELIVERABLE = (IntentState.PREPARED, IntentState.SENT)
 
 
 class MemoryStore:
@@ -66,6 +70,10 @@ class MemoryStore:
             except BaseException:
                 unit.undo()
                 raise
+
+    async def listen(self, ring: Callable[[Loop], None]) -> None:
+        """There is nobody else to ring."""
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Nothing to close; what was stored goes with the object."""
@@ -167,14 +175,18 @@ class MemoryUnit:
         return [i for i in every if i.state.is_open and i.side is side and i.kind is Kind.CREATE]
 
     async def commands_due(self, now: Millis, limit: int) -> list[Intent]:
-        deliverable = (IntentState.PREPARED, IntentState.SENT)
-        due = [
-            intent
-            for intent, deliver_at in self._table("intents").values()
-            if intent.side is Side.CRM and intent.state in deliverable
-            if deliver_at is not None and deliver_at <= now
-        ]
+        due = [intent for intent, deliver_at in self._deliverable() if deliver_at <= now]
         return sorted(due, key=lambda intent: intent.at)[:limit]
+
+    async def next_command_due(self) -> Millis | None:
+        return min((deliver_at for _, deliver_at in self._deliverable()), default=None)
+
+    def _deliverable(self) -> list[tuple[Intent, Millis]]:
+        return [
+            (intent, deliver_at)
+            for intent, deliver_at in self._table("intents").values()
+            if intent.side is Side.CRM and intent.state in DELIVERABLE and deliver_at is not None
+        ]
 
     async def unknown_commands(self, before: Millis) -> list[Intent]:
         unknown = [i for i, _ in self._table("intents").values() if i.state is IntentState.UNKNOWN]

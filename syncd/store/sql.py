@@ -7,7 +7,7 @@ its start. Nothing here decides anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
 from random import Random
@@ -54,6 +54,7 @@ from syncd.core.work import (
     Sweep,
     Tokens,
 )
+from syncd.engine.ports import Loop
 from syncd.store import codec, tables
 from syncd.store.seal import Seal
 
@@ -74,10 +75,15 @@ SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _tab
 LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
 CHANGES, GUARD = _table(tables.ChangeRow), _table(tables.GuardRow)
 
+CHANNEL = "syncd"
+
 # Seconds since 1970, at the moment of asking and not at the transaction's start.
 POSTGRES_TIME = extract("epoch", func.clock_timestamp())
 SQLITE_TIME = (func.julianday("now") - 2_440_587.5) * 86_400
 
+DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & INTENTS.c.state.in_(
+    [IntentState.PREPARED.value, IntentState.SENT.value]
+)
 OPEN_STATES = [state.value for state in OPEN]
 
 
@@ -122,13 +128,31 @@ class SqlStore:
         async with self._one_at_a_time or nullcontext():
             try:
                 async with self.engine.begin() as connection:
-                    yield SqlUnit(connection, self._seal, self._rng)
+                    unit = SqlUnit(connection, self._seal, self._rng)
+                    yield unit
+                    await unit.ring()
             except IntegrityError as error:
                 raise StoreConflict(f"a row was stored by somebody else first: {_brief(error)}") from error
             except DBAPIError as error:
                 if _is_retryable(error):
                     raise StoreConflict(_brief(error)) from error
                 raise
+
+    async def listen(self, ring: Callable[[Loop], None]) -> None:
+        """On PostgreSQL by NOTIFY, which comes with the commit; SQLite has one daemon, which rings itself.
+
+        Returns when the connection is lost: whatever was rung meanwhile was missed.
+        """
+        if self.engine.dialect.name != "postgresql":
+            await asyncio.Event().wait()
+        lost = asyncio.Event()
+        async with self.engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            if raw is None:
+                return
+            raw.add_termination_listener(lambda _: lost.set())
+            await raw.add_listener(CHANNEL, lambda *told: ring(Loop(told[-1])))
+            await lost.wait()
 
     def fingerprint(self, data: bytes) -> str:
         """A keyed hash: equal data, equal text; the data can't be read from it."""
@@ -152,6 +176,13 @@ class SqlUnit:
         self._seal = seal
         self._rng = rng
         self._is_postgres = connection.dialect.name == "postgresql"
+        self._rung = set[Loop]()
+
+    async def ring(self) -> None:
+        """Tell the loops of all replicas, once this unit is committed, what it has left for them."""
+        if self._is_postgres:
+            for loop in self._rung:
+                await self._connection.execute(select(func.pg_notify(CHANNEL, loop.value)))
 
     async def time(self) -> Millis:
         seconds = POSTGRES_TIME if self._is_postgres else SQLITE_TIME
@@ -258,12 +289,15 @@ class SqlUnit:
         return [codec.intent_from_row(row) for row in await self._rows(query)]
 
     async def commands_due(self, now: Millis, limit: int) -> list[Intent]:
-        deliverable = [IntentState.PREPARED.value, IntentState.SENT.value]
-        query = select(INTENTS).where(
-            INTENTS.c.side == Side.CRM.value, INTENTS.c.state.in_(deliverable), INTENTS.c.deliver_at <= now
-        )
+        query = select(INTENTS).where(DELIVERABLE, INTENTS.c.deliver_at <= now)
         query = query.order_by(INTENTS.c.at).limit(limit).with_for_update(skip_locked=True)
         return [codec.intent_from_row(row) for row in await self._rows(query)]
+
+    async def next_command_due(self) -> Millis | None:
+        due: int | None = (
+            await self._connection.execute(select(func.min(INTENTS.c.deliver_at)).where(DELIVERABLE))
+        ).scalar()
+        return None if due is None else Millis(due)
 
     async def unknown_commands(self, before: Millis) -> list[Intent]:
         unknown = (INTENTS.c.state == IntentState.UNKNOWN.value) & (INTENTS.c.side == Side.CRM.value)
@@ -275,6 +309,8 @@ class SqlUnit:
         return [codec.intent_from_row(row) for row in await self._rows(query)]
 
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
+        if deliver_at is not None:
+            self._rung.add(Loop.SEND_COMMANDS)
         await self._upsert(INTENTS, codec.intent_to_row(intent, deliver_at))
 
     async def count_open_intents(self) -> dict[tuple[Side, IntentState], tuple[int, Millis]]:
@@ -367,6 +403,7 @@ class SqlUnit:
         return GuardState(*rows[0][1:]) if rows else GuardState()
 
     async def save_guard_state(self, state: GuardState) -> None:
+        self._rung |= {Loop.JUDGE, Loop.SEND_COMMANDS}
         await self._upsert(GUARD, {"id": 1, **asdict(state)})
 
     # -- the queue
@@ -374,6 +411,7 @@ class SqlUnit:
     async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None:
         if not subjects:
             return
+        self._rung.add(Loop.DECIDE)
         statement = self._insert(QUEUE)
         statement = statement.on_conflict_do_update(
             index_elements=[QUEUE.c.subject],
@@ -440,6 +478,7 @@ class SqlUnit:
         if again is None:
             done = await self._connection.execute(delete(QUEUE).where(unchanged))
         else:
+            self._rung.add(Loop.PUSH if again.stage is Stage.CALL else Loop.DECIDE)
             free = {"stage": again.stage.value, "due": again.due, "attempts": again.attempts}
             done = await self._connection.execute(
                 update(QUEUE).where(unchanged).values(**free, fence=0, leased_until=0)
@@ -537,6 +576,7 @@ class SqlUnit:
             for message in messages
         ]
         if rows:
+            self._rung.add(Loop.SEND_MESSAGES)
             await self._connection.execute(insert(MESSAGES), rows)
 
     async def posted(self, limit: int) -> list[Message]:

@@ -33,7 +33,7 @@ from syncd.core.work import (
     Sweep,
     Tokens,
 )
-from syncd.engine.ports import Store, Unit
+from syncd.engine.ports import Loop, Store, Unit
 from syncd.store import schema
 from syncd.store.memory import MemoryStore
 from syncd.store.seal import Seal
@@ -99,6 +99,32 @@ async def test_the_store_tells_the_time_of_the_moment(store: Store) -> None:
         await asyncio.sleep(0.02)
         assert 15 <= await unit.time() - first < 5_000, "of the moment, not of the transaction's start"
     assert abs(first - time.time() * 1000) < 5_000
+
+
+async def test_another_process_is_rung_for_what_it_has_to_do(postgres_url: str) -> None:
+    engines = make_engine(postgres_url), make_engine(postgres_url)
+    await schema.upgrade(engines[0])
+    mine, theirs = (SqlStore(engine, Seal([KEY]), Random(1)) for engine in engines)
+    rung: asyncio.Queue[Loop] = asyncio.Queue()
+    listening = asyncio.create_task(theirs.listen(rung.put_nowait))
+    try:
+        async with asyncio.timeout(10):
+            while rung.empty():  # it takes a moment until it listens
+                async with mine.begin() as unit:
+                    await unit.enqueue([Subject("crm:C1")], NOW)
+                await asyncio.sleep(0.05)
+            assert rung.get_nowait() is Loop.DECIDE
+            async with mine.begin() as unit:
+                await unit.save_intent(intent(), deliver_at=NOW)
+                await unit.post([Message("t", b"k", b"v")])
+            heard = {await rung.get()}
+            while heard < {Loop.SEND_COMMANDS, Loop.SEND_MESSAGES}:
+                heard.add(await rung.get())
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        for engine in engines:
+            await engine.dispose()
 
 
 async def test_records_come_back_as_they_were_stored(store: Store) -> None:
@@ -251,8 +277,10 @@ async def test_commands_are_due_from_their_time_on(store: Store) -> None:
     async with store.begin() as unit:
         await unit.save_intent(intent(), deliver_at=Millis(NOW + 10))
         assert await unit.commands_due(Millis(NOW + 9), 10) == []
+        assert await unit.next_command_due() == NOW + 10
         assert [due.id for due in await unit.commands_due(Millis(NOW + 10), 10)] == ["i1"]
         await unit.save_intent(intent(), deliver_at=None)
+        assert await unit.next_command_due() is None
         assert await unit.commands_due(Millis(NOW + 99), 10) == []
 
 

@@ -1,0 +1,95 @@
+"""The consumer of events when the Kafka client under it comes to grief without a word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import pytest
+from aiokafka import TopicPartition
+
+from syncd.app import machine_clock
+from syncd.crm import kafka
+from syncd.crm.kafka import KafkaAccess, KafkaEvents
+from syncd.engine.ingest import RawEvent
+from syncd.store.memory import MemoryStore
+
+PLACE = TopicPartition("crm.customers", 0)
+
+
+class Connections:
+    is_closed = False
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class Deaf:
+    """Knows that there is more, gets nothing, and never ends: so aiokafka is when a task of its own has died."""
+
+    made: ClassVar[list[Deaf]] = []
+
+    def __init__(self, **_: Any) -> None:
+        self._client = Connections()
+        self.made.append(self)
+
+    async def start(self) -> None:
+        """It starts like any other."""
+
+    async def stop(self) -> None:
+        await asyncio.Event().wait()
+
+    def subscribe(self, _: Sequence[str], listener: Any) -> None:
+        listener.is_done = True
+
+    def assignment(self) -> set[TopicPartition]:
+        return {PLACE}
+
+    def seek(self, *_: object) -> None:
+        """Nothing moves."""
+
+    async def getmany(self, **_: Any) -> dict[TopicPartition, Any]:
+        await asyncio.sleep(0.01)
+        return {}
+
+    async def end_offsets(self, _: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return {PLACE: 7}
+
+    async def position(self, _: TopicPartition) -> int:
+        return 3
+
+
+class Idle(Deaf):
+    """There is nothing more to come."""
+
+    async def position(self, _: TopicPartition) -> int:
+        return 7
+
+
+async def ingest(_: str, __: Sequence[RawEvent], ___: Mapping[int, int]) -> int:
+    return 0
+
+
+async def consumers_within(seconds: float, kind: type[Deaf], monkeypatch: pytest.MonkeyPatch) -> list[Deaf]:
+    monkeypatch.setattr(kind, "made", [])
+    monkeypatch.setattr(kafka, "AIOKafkaConsumer", kind)
+    monkeypatch.setattr(kafka, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(kafka, "STOP_SECONDS", 0.1)
+    events = KafkaEvents(
+        KafkaAccess("x"), "crm.customers", "g", MemoryStore(), machine_clock(), ingest, lambda _: None, lambda: None
+    )
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await events.run()
+    return kind.made
+
+
+async def test_a_consumer_that_is_behind_and_gets_nothing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await consumers_within(1.5, Deaf, monkeypatch)
+    assert len(made) >= 2
+    assert made[0]._client.is_closed, "it must not keep its partitions"
+
+
+async def test_a_consumer_that_has_read_all_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(await consumers_within(1.5, Idle, monkeypatch)) == 1
