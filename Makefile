@@ -23,9 +23,9 @@ test: setup
 sim: setup
 	$(BIN)/syncd sim world $(if $(SEED),--seed $(SEED),--runs $(RUNS)) --steps 500 --jobs $(shell nproc)
 
-# Five minutes of kills on real parts.
+# Ten minutes of kills and stops on real parts, three replicas, two thousand customers.
 chaos: setup
-	SYNCD_CHAOS_SECONDS=300 SYNCD_CHAOS_KILLS=20 $(BIN)/python -m pytest tests/system/test_chaos.py -s
+	SYNCD_CHAOS_SECONDS=600 SYNCD_CHAOS_KILLS=40 SYNCD_CHAOS_CUSTOMERS=2000 $(BIN)/python -m pytest tests/system/test_chaos.py -s
 
 fuzz: setup
 	SYNCD_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz -s

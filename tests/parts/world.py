@@ -178,7 +178,7 @@ class World:
         self.folder.mkdir()
         self.topics = Topics(kafka, name)
         self.ion = SimulatedIon(self.folder, **ion_options)
-        self.daemon: Process | None = None
+        self.daemons: dict[str, Process] = {}
         self.environ = {
             "SYNCD_DATABASE__URL": database_url,
             "SYNCD_SECRET_KEY": "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4=",
@@ -198,32 +198,25 @@ class World:
             "SYNCD_LOG__FORMAT": "json",
         }
 
-    def start(self, **changes: str) -> Process:
+    def start(self, name: str = "daemon", **changes: str) -> Process:
+        """A daemon; another name is another replica."""
         self.environ.update(changes)
-        self.daemon = Process(["run"], self.environ, self.folder / f"daemon-{time.monotonic_ns()}.log")
-        self.daemon.wait_for("daemon_started")
-        return self.daemon
+        daemon = Process(["run"], self.environ, self.folder / f"{name}-{time.monotonic_ns()}.log")
+        self.daemons[name] = daemon
+        daemon.wait_for("daemon_started")
+        return daemon
 
-    def wait(self, seconds: float) -> int:
-        code = self.popen.wait(seconds)
-        self._file.close()
-        return code
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        assert self.daemon is not None
-        code = self.daemon.stop(number)
-        self.daemon = None
-        return code
+    def stop(self, number: int = signal.SIGTERM, name: str = "daemon") -> int:
+        return self.daemons.pop(name).stop(number)
 
     def close(self) -> None:
-        if self.daemon is not None:
-            self.daemon.stop(signal.SIGKILL)
+        for name in list(self.daemons):
+            self.stop(signal.SIGKILL, name)
         self.ion.process.stop(signal.SIGKILL)
 
     @property
     def address(self) -> str:
-        assert self.daemon is not None
-        return str(json.loads(self.daemon.wait_for("daemon_started"))["address"])
+        return str(json.loads(self.daemons["daemon"].wait_for("daemon_started"))["address"])
 
     def syncd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}

@@ -1,4 +1,4 @@
-"""The daemon as a process on real Kafka and a real database, killed again and again (S1-S15 together).
+"""Daemons as processes on real Kafka and a real database, killed and stopped again and again (S1-S15 together).
 
 People edit both sides all the while; ION has accidents; brokers and database restart; connections are
 cut. At the end both sides are equal, nobody is doubled, no last edit is lost, and no minute was over
@@ -26,7 +26,10 @@ from tests.system.test_day import customer
 SECONDS = float(os.environ.get("SYNCD_CHAOS_SECONDS", "50"))
 KILLS = int(os.environ.get("SYNCD_CHAOS_KILLS", "6"))
 SEED = int(os.environ.get("SYNCD_CHAOS_SEED", "0")) or int(time.time())
-CUSTOMERS = 12
+CUSTOMERS = int(os.environ.get("SYNCD_CHAOS_CUSTOMERS", "12"))
+"""On both sides from the start; some more come."""
+SETTLE_SECONDS = 240 + SECONDS / 2
+REPLICAS = {"postgres": 3, "sqlite": 1}
 R = 240
 EDITABLE = ("company", "phone", "title", "contact")
 FAULTS = (
@@ -86,17 +89,18 @@ class Chaos:
         self.world, self.crm, self.rng = world, crm, rng
         self.edits: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
         self.number = 0
+        self.ids: dict[str, list[str]] = {}
 
     def crm_rows(self) -> dict[str, dict[str, Any]]:
         return {row["id"]: row for row in http("GET", f"{self.crm}/customers")}
 
+    def meet_everybody(self) -> None:
+        self.ids = {"crm": sorted(self.crm_rows()), "ion": sorted(self.world.ion.customers())}
+
     def edit(self) -> None:
         side = self.rng.choice(("crm", "ion"))
-        ids = sorted(self.crm_rows() if side == "crm" else self.world.ion.customers())
-        if not ids:
-            return
         self.number += 1
-        name, customer_id = self.rng.choice(EDITABLE), self.rng.choice(ids)
+        name, customer_id = self.rng.choice(EDITABLE), self.rng.choice(self.ids[side])
         value = f"+1813556{self.number:04d}" if name == "phone" else f"{name} {self.number}"
         if side == "crm":
             http("PATCH", f"{self.crm}/_sim/customers/{customer_id}", {name: value})
@@ -111,6 +115,7 @@ class Chaos:
             http("POST", f"{self.crm}/_sim/customers", values)
         else:
             self.world.ion.add(**values)
+        self.meet_everybody()
 
     def differences(self) -> list[str]:
         links, crm, ion = self.world.links(), self.crm_rows(), self.world.ion.customers()
@@ -165,7 +170,8 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(
         postgres.url if postgres else f"sqlite:///{tmp_path / 'syncd.db'}",
         "chaos",
         dialect="live",
-        customers=0,
+        customers=CUSTOMERS,
+        seed=5,
         calls_per_minute=R,
     )
     host, _, port = world.ion.url.removeprefix("http://").partition(":")
@@ -181,13 +187,15 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(
         "SYNCD_POLL__INTERVAL_SECONDS": "2",
         **{f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")},
     }
-    crm_process = Process(["sim", "crm", "--port", "0"], environ, world.folder / "crm.log")
+    crowd = ["--customers", str(CUSTOMERS), "--seed", "5"]
+    crm_process = Process(["sim", "crm", "--port", "0", *crowd], environ, world.folder / "crm.log")
     try:
         crm = crm_process.wait_for("listens at").rsplit(" ", 1)[-1]
         chaos = Chaos(world, crm, rng)
-        for _ in range(CUSTOMERS):
+        for _ in range(4):
             chaos.create()
-        world.start()
+        for number in range(REPLICAS[database]):
+            world.start(f"daemon-{number}")
         seconds = SECONDS if postgres else SECONDS / 2
         kills = KILLS if postgres else KILLS // 2
         _play(world, chaos, broker, postgres, proxy, rng, seconds, kills)
@@ -218,11 +226,14 @@ def _play(
     seconds: float,
     kills: int,
 ) -> None:
-    """People and accidents, with the kills spread over the time there is."""
+    """People and accidents, with the kills and stops spread over the time there is."""
     start = time.monotonic()
     moments = sorted(rng.uniform(2, seconds) for _ in range(kills))
     restarts = sorted(rng.uniform(5, seconds - 5) for _ in range(2))
-    while (now := time.monotonic() - start) < seconds or moments or restarts:
+    # Longer than a lease lasts.
+    stops = sorted(rng.uniform(2, seconds / 2) for _ in range(kills // 3)) if len(world.daemons) > 1 else []
+    stopped: dict[str, float] = {}
+    while (now := time.monotonic() - start) < seconds or moments or restarts or stopped:
         chaos.edit()
         if rng.random() < 0.05:
             chaos.create()
@@ -232,9 +243,19 @@ def _play(
             proxy.cut()
         if moments and now >= moments[0]:
             moments.pop(0)
-            world.stop(signal.SIGKILL)
+            name = rng.choice(sorted(world.daemons))
+            world.stop(signal.SIGKILL, name)
+            stopped.pop(name, None)
             time.sleep(rng.uniform(0, 1))
-            world.start()
+            world.start(name)
+        if stops and now >= stops[0]:
+            stops.pop(0)
+            name = rng.choice(sorted(world.daemons))
+            world.daemons[name].popen.send_signal(signal.SIGSTOP)
+            stopped[name] = now + rng.uniform(16, 30)
+        for name in [name for name, until in stopped.items() if now >= until]:
+            world.daemons[name].popen.send_signal(signal.SIGCONT)
+            del stopped[name]
         if restarts and now >= restarts[0]:
             restarts.pop(0)
             if postgres and not restarts:
@@ -261,6 +282,6 @@ def _settle(world: World, chaos: Chaos) -> None:
         return not chaos.differences()
 
     try:
-        eventually(is_even, "both sides are equal", 240)
+        eventually(is_even, "both sides are equal", SETTLE_SECONDS)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{chaos.differences()}\n{world.json('status')}") from None

@@ -1,0 +1,67 @@
+"""Schema versions: replicas that start at once, and older code beside newer (S12)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from syncd.core.errors import BadConfiguration, UserError
+from syncd.store import schema
+from syncd.store.sql import make_engine
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngine]:
+    engine = make_engine(request.getfixturevalue(f"{request.param}_url"))
+    yield engine
+    await engine.dispose()
+
+
+async def say(engine: AsyncEngine, *statements: str) -> None:
+    async with engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+async def upgraded_by_a_newer_version(engine: AsyncEngine, oldest_code: str) -> None:
+    await schema.upgrade(engine)
+    await say(
+        engine,
+        "UPDATE alembic_version SET version_num = '9999'",
+        f"UPDATE notes SET text = '9999 by {oldest_code}' WHERE name = '{schema.USABLE}'",
+    )
+
+
+async def test_replicas_that_start_at_once_upgrade_one_by_one(engine: AsyncEngine) -> None:
+    others = [make_engine(engine.url.render_as_string(hide_password=False)) for _ in range(5)]
+    try:
+        assert set(await asyncio.gather(*map(schema.upgrade, [engine, *others]))) == {schema.newest()}
+    finally:
+        for other in others:
+            await other.dispose()
+
+
+async def test_a_newer_schema_that_says_so_is_used_as_it_is(engine: AsyncEngine) -> None:
+    await upgraded_by_a_newer_version(engine, schema.newest())
+    assert await schema.upgrade(engine) == "9999"
+    await schema.require_current(engine)
+    assert await schema.current(engine) == "9999"
+
+
+@pytest.mark.parametrize("told", ["9999 by 9998", "9998 by 0001", ""])
+async def test_a_newer_schema_that_does_not_is_refused(engine: AsyncEngine, told: str) -> None:
+    await upgraded_by_a_newer_version(engine, "0001")
+    await say(engine, f"UPDATE notes SET text = '{told}' WHERE name = '{schema.USABLE}'")
+    with pytest.raises(BadConfiguration, match="newer"):
+        await schema.upgrade(engine)
+    with pytest.raises(BadConfiguration, match="newer"):
+        await schema.require_current(engine)
+
+
+async def test_an_empty_database_is_not_one_to_look_at(engine: AsyncEngine) -> None:
+    with pytest.raises(UserError, match="is empty"):
+        await schema.require_current(engine)
