@@ -15,13 +15,14 @@ from random import Random
 import structlog
 
 from syncd.admin.server import make_app, serve
-from syncd.core.errors import BadConfiguration, UserError
+from syncd.core.errors import BadConfiguration, StoreAway, UserError
 from syncd.core.values import Millis
 from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, create_topics
 from syncd.crm.rest import RestSink
 from syncd.daemon import Daemon, Outside, build, make_gate, make_ion, owner_name
 from syncd.engine.clock import SharedClock
 from syncd.engine.ports import Clock
+from syncd.engine.rebuild import is_unfinished
 from syncd.ion.client import IonClient
 from syncd.ion.wire import HttpWire
 from syncd.mapping import CrmMapping, load_mapping
@@ -127,6 +128,21 @@ async def only_daemon(path: Path | None) -> AsyncIterator[None]:
         yield
 
 
+class Probes:
+    """What the probes are told: by the daemon, and before it is there, what it waits for."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.waits_for: dict[str, str] = {}
+        self.daemon: Daemon | None = None
+
+    async def problems(self) -> dict[str, str]:
+        return await self.daemon.problems() if self.daemon else self.waits_for
+
+    async def metrics_page(self) -> bytes:
+        return await self.daemon.metrics_page() if self.daemon else self._metrics.page()
+
+
 async def run_daemon(settings: Settings) -> None:
     """The `run` command: until SIGTERM or SIGINT."""
     require_for_run(settings)
@@ -135,8 +151,18 @@ async def run_daemon(settings: Settings) -> None:
         if settings.sqlite_file is not None:
             make_room(settings.sqlite_file)
         await stack.enter_async_context(only_daemon(settings.sqlite_file))
-        store = await stack.enter_async_context(open_store(settings))
+        probes = Probes(metrics)
+        runner, port = await serve(
+            make_app(probes.problems, probes.metrics_page), settings.admin.host, settings.admin.port
+        )
+        stack.push_async_callback(runner.cleanup)
+        address = f"http://{settings.admin.host}:{port}"
+        log.info("admin_listens", address=address)
+        store = await _store_once_it_answers(settings, stack, probes, clock)
+        if await is_unfinished(store):
+            raise UserError("a rebuild of this database was broken off: run `syncd rebuild` again first")
         kafka, access = settings.kafka, kafka_access(settings)
+        prepare = partial(create_topics if kafka.create_topics else nothing_to_do, access, topics(settings))
         posts = KafkaPosts(access)
         stack.push_async_callback(posts.close)
         outside = Outside(
@@ -145,25 +171,32 @@ async def run_daemon(settings: Settings) -> None:
             wire=await stack.enter_async_context(HttpWire(settings.ion.timeout_seconds)),
             posts=posts,
             sink=await _rest_sink(settings, mapping, clock, stack) or KafkaSink(posts, kafka.commands_topic, mapping),
-            read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, store, clock),
+            read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, prepare, store, clock),
             fingerprint=store.fingerprint,
             rng=Random(),
             owner=owner_name(),
             # One file can't ring for the commands beside it, and is cheap to look at.
             idle_seconds=1.0 if settings.sqlite_file is not None else 15.0,
         )
-        if kafka.create_topics:
-            await _create_topics(settings, clock)
-        daemon = Daemon(build(settings, mapping, outside, metrics))
+        probes.daemon = daemon = Daemon(build(settings, mapping, outside, metrics))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop)
-        app = make_app(daemon.problems, daemon.metrics_page)
-        runner, port = await serve(app, settings.admin.host, settings.admin.port)
-        stack.push_async_callback(runner.cleanup)
-        address = f"http://{settings.admin.host}:{port}"
         log.info("daemon_started", address=address, database=store.engine.dialect.name)
         await daemon.run()
+
+
+async def _store_once_it_answers(settings: Settings, stack: AsyncExitStack, probes: Probes, clock: Clock) -> SqlStore:
+    """The daemon starts before its database as well as after; whatever else is wrong with it is raised."""
+    pause = 0.5
+    while True:
+        try:
+            return await stack.enter_async_context(open_store(settings))
+        except StoreAway as error:
+            probes.waits_for = {"database": error.sentence}
+            log.warning("database_away", reason=error.sentence, retry_in_seconds=pause)
+        await clock.sleep(pause)
+        pause = min(15.0, pause * 2)
 
 
 async def _rest_sink(settings: Settings, mapping: CrmMapping, clock: Clock, stack: AsyncExitStack) -> RestSink | None:
@@ -174,13 +207,5 @@ async def _rest_sink(settings: Settings, mapping: CrmMapping, clock: Clock, stac
     return await stack.enter_async_context(rest)
 
 
-async def _create_topics(settings: Settings, clock: Clock) -> None:
-    """Wait for the brokers as long as it takes: the daemon starts before them as well as after."""
-    pause = 0.5
-    while True:
-        try:
-            return await create_topics(kafka_access(settings), topics(settings))
-        except Exception as error:
-            log.warning("topics_not_created", reason=f"{type(error).__name__}: {error}", retry_in_seconds=pause)
-            await clock.sleep(pause)
-            pause = min(15.0, pause * 2)
+async def nothing_to_do(*_: object) -> None:
+    """The topics are somebody else's to create."""

@@ -11,6 +11,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -25,7 +26,7 @@ from syncd.core.guard import Limits, Tally
 from syncd.core.listing import SweepOutcome
 from syncd.core.policy import Dialect, Policy
 from syncd.core.values import Millis
-from syncd.core.work import HoldKind, Stage, Sweep
+from syncd.core.work import SWEEP, HoldKind, Stage, Sweep
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
@@ -82,7 +83,7 @@ class Outside:
     wire: Wire
     posts: Posts
     sink: CrmSink
-    read_events: Callable[[Take, Progress, Callable[[], None]], Events]
+    read_events: Callable[[Take, Progress], Events]
     fingerprint: Fingerprint
     rng: Random
     owner: str
@@ -138,7 +139,7 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         mapping,
         gate,
         ion,
-        outside.read_events(ingest.ingest, on_progress, wakes.arrived),
+        outside.read_events(ingest.ingest, on_progress),
         Sweeper(store, ion, clock, facts, metrics),
         Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds),
         Deliver(store, outside.sink, outside.posts, clock, facts, intents),
@@ -198,6 +199,11 @@ def context_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> str
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
 
+PARTS = ("database", "kafka", "ion", "token")
+"""What may be away, as ``/readyz`` and the metrics name it."""
+PROBE_SECONDS = 5.0
+
+
 class Daemon:
     """Everything that runs for as long as the daemon does."""
 
@@ -250,7 +256,7 @@ class Daemon:
         """What keeps this replica from being ready; empty when it is."""
         parts, found = self._parts, dict[str, str]()
         try:
-            async with self._store.begin() as unit:
+            async with asyncio.timeout(PROBE_SECONDS), self._store.begin() as unit:
                 tokens = await unit.tokens()
         except Exception as error:
             return {"database": f"the database can't be used: {type(error).__name__}"}
@@ -265,7 +271,13 @@ class Daemon:
         return found
 
     async def metrics_page(self) -> bytes:
-        await self._update_gauges()
+        """What can't be found out, because the database is away, stays as it was last seen."""
+        with suppress(Exception):
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._update_gauges()
+        problems = await self.problems()
+        for part in PARTS:
+            self._parts.metrics.up.labels(part).set(int(part not in problems))
         return self._parts.metrics.page()
 
     async def _when_oriented(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -309,7 +321,7 @@ class Daemon:
         interval_ms = int(parts.settings.poll.interval_seconds * 1000)
         due = self._clock.now()
         while True:
-            is_leader = await self._lease("sweep")
+            is_leader = await self._lease(SWEEP)
             parts.metrics.leader.set(int(is_leader))
             if not is_leader:
                 await self._clock.sleep(LEADER_SECONDS)
@@ -317,7 +329,7 @@ class Daemon:
                 continue
             if self._clock.now() >= due:
                 due = Millis(self._clock.now() + interval_ms)
-                await self._leased("sweep", self._sweep_once)
+                await self._leased(SWEEP, self._sweep_once)
             await self._clock.sleep(max(0.01, min(LEADER_SECONDS, (due - self._clock.now()) / 1000)))
 
     async def _sweep_once(self) -> None:
@@ -331,7 +343,6 @@ class Daemon:
             self._ion_problem = None
             say_sweep(sweep)
         await self._orient()
-        parts.wakes.arrived()
 
     async def _orient(self) -> None:
         """What this replica, another, or one before a restart found out about ION."""
@@ -389,7 +400,6 @@ class Daemon:
         """What waits for the guard is looked at often, so that a burst is let go as soon as it is counted."""
         while True:
             is_waiting = await self._parts.guard.watch()
-            self._parts.wakes.ring(Loop.DECIDE)
             await self._parts.wakes.wait(Loop.JUDGE, JUDGE_SECONDS if is_waiting else 5.0)
 
     async def _flush(self) -> None:
@@ -402,7 +412,7 @@ class Daemon:
         except (TimeoutError, SideError):
             log.warning("messages_wait", reason="Kafka takes no messages; they wait in the store")
         async with self._store.begin() as unit:
-            await unit.unlease("sweep", self._owner)
+            await unit.unlease(SWEEP, self._owner)
 
     async def _measure(self) -> None:
         while True:

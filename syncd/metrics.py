@@ -45,6 +45,7 @@ class Metrics:
         self.echoes = counter("echoes", "Our own writes seen again", "side")
         self.unknown_outcomes = gauge("unknown_outcomes", "Writes whose answer was lost")
         self.held_changes = gauge("held_changes", "Changes that the guard holds")
+        self.up = gauge("up", "1 while this part can be used", "part")
         self.guard_closed = gauge("guard_closed", "1 while the guard holds, or writes are paused", "why")
         self.frozen_customers = gauge("frozen_customers", "Customers with fields that were written too often")
         self.quarantined_customers = gauge("quarantined_customers", "Customers that a side refuses")

@@ -36,12 +36,12 @@ from syncd.metrics import Metrics
 from syncd.settings import load
 from syncd.sim.campaign import Planned
 from syncd.sim.checks import Checks, Loser, Pair, Seen
-from syncd.sim.time import VirtualLoop
+from syncd.sim.time import Restless, Stuck, VirtualLoop
 from syncd.sim.world import Accidents, Outcome, Process, World
 from syncd.store.memory import MemoryStore, MemoryUnit
 
 CALLS_PER_MINUTE = (15, 30, 60)
-POLL_SECONDS, IDLE_SECONDS = 20, 8.0
+POLL_SECONDS, IDLE_SECONDS = 20, 15.0
 REST_SECONDS, LONGEST_REST = 10, 7_200
 """Virtual seconds between two looks once the accidents have stopped, and until they must be even."""
 EVERYTHING = 1_000_000
@@ -104,10 +104,9 @@ class SimEvents:
         topic: str,
         take: Take,
         on_progress: Progress,
-        on_changed: Callable[[], None],
     ) -> None:
         self._world, self._process, self._store, self._topic = world, process, store, topic
-        self._take, self._on_progress, self._on_changed = take, on_progress, on_changed
+        self._take, self._on_progress = take, on_progress
 
     async def run(self) -> None:
         topic, positions = self._world.topic, dict[int, int]()
@@ -126,8 +125,7 @@ class SimEvents:
                 for number, entries in batches.items()
                 for entry in entries
             ]
-            if await self._take(self._topic, events, topic.ends(positions)):
-                self._on_changed()
+            await self._take(self._topic, events, topic.ends(positions))
             positions |= {number: entries[-1].offset + 1 for number, entries in batches.items()}
 
     async def _seek(self, mine: set[int]) -> dict[int, int]:
@@ -323,6 +321,9 @@ def play(planned: Planned) -> Outcome:
     try:
         played = Run(planned.seed, planned.dialect, Accidents(replicas=planned.replicas), loop)
         return loop.run_until_complete(ended(played.play(planned.steps), loop))
+    except (Stuck, Restless) as error:
+        played.outcome.failures.append(f"{type(error).__name__.lower()}: {error.__doc__}")
+        return played.outcome
     finally:
         loop.close()
 

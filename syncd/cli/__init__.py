@@ -63,7 +63,7 @@ def main() -> None:
         sys.exit(130)
 
 
-from syncd.cli import config, daemon, links, looks, setup, sim, steer  # noqa: E402
+from syncd.cli import config, daemon, links, looks, recover, setup, sim, steer  # noqa: E402
 
 app.command("run", rich_help_panel=DAEMON)(daemon.run)
 app.command("demo", rich_help_panel=DAEMON)(daemon.demo)
@@ -77,6 +77,7 @@ app.command("approve", rich_help_panel=STEER)(steer.approve)
 app.command("pause", rich_help_panel=STEER)(steer.pause)
 app.command("resume", rich_help_panel=STEER)(steer.resume)
 app.add_typer(steer.quarantine, name="quarantine", rich_help_panel=STEER)
+app.command("rebuild", rich_help_panel=STEER)(recover.rebuild)
 app.add_typer(setup.token, name="token", rich_help_panel=SET_UP)
 app.add_typer(setup.db, name="db", rich_help_panel=SET_UP)
 app.add_typer(config.app, name="config", rich_help_panel=SET_UP)

@@ -18,6 +18,10 @@ class UserError(SyncdError):
     """That cannot be done as asked."""
 
 
+class StoreAway(UserError):
+    """The database does not answer."""
+
+
 class BadConfiguration(UserError):
     """The configuration is not usable."""
 

@@ -114,6 +114,10 @@ class DeadLetter:
     id: int = 0
 
 
+SWEEP = "sweep"
+"""The lease under which one replica sweeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     started: Millis

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, for_code
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, for_code
 
-from syncd.core.errors import StoreConflict, Transient
+from syncd.core.errors import StoreConflict, Transient, UserError
 from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.commands import command_message
@@ -73,20 +73,20 @@ class KafkaEvents:
         access: KafkaAccess,
         topic: str,
         group: str,
+        prepare: Callable[[], Awaitable[None]],
         store: Store,
         clock: Clock,
         ingest: Callable[[str, Sequence[RawEvent], Mapping[int, int]], Awaitable[int]],
         on_progress: Callable[[Mapping[int, int]], None],
-        on_changed: Callable[[], None],
     ) -> None:
         self._access = access
         self.topic = topic
         self._group = group
+        self._prepare = prepare
         self._store = store
         self._clock = clock
         self._ingest = ingest
         self._on_progress = on_progress
-        self._on_changed = on_changed
         self.problem: str | None = "not connected yet"
         """Why no events are read at present; ``None`` while they are."""
 
@@ -94,30 +94,37 @@ class KafkaEvents:
         """Read for ever; start anew, with growing pauses, whenever the brokers are lost."""
         pause = 0.5
         while True:
-            consumer = AIOKafkaConsumer(
-                group_id=self._group,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                max_poll_interval_ms=600_000,
-                session_timeout_ms=10_000,
-                request_timeout_ms=20_000,
-                **self._access.options(),
-            )
             try:
-                async with asyncio.timeout(STALL_SECONDS) as patience:
-                    await consumer.start()
-                    seek = _Seek(consumer, self._store)
-                    consumer.subscribe([self.topic], listener=seek)
-                    self.problem = None
-                    pause = 0.5
-                    await self._read(consumer, seek, patience)
-            except (KafkaError, TimeoutError) as error:
+                async with asyncio.timeout(STALL_SECONDS):
+                    await self._prepare()
+                await self._consume()
+            except (KafkaError, TimeoutError, Transient) as error:
+                if self.problem is None:
+                    pause = 0.5  # it has worked meanwhile
                 self.problem = f"Kafka is away: {type(error).__name__}"
                 log.warning("kafka_away", error=str(error) or "nothing comes any more", retry_in_seconds=pause)
-            finally:
-                await _stop(consumer)
             await self._clock.sleep(pause)
             pause = min(30.0, pause * 2)
+
+    async def _consume(self) -> None:
+        consumer = AIOKafkaConsumer(
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_interval_ms=600_000,
+            session_timeout_ms=10_000,
+            request_timeout_ms=20_000,
+            **self._access.options(),
+        )
+        try:
+            async with asyncio.timeout(STALL_SECONDS) as patience:
+                await consumer.start()
+                seek = _Seek(consumer, self._store)
+                consumer.subscribe([self.topic], listener=seek)
+                self.problem = None
+                await self._read(consumer, seek, patience)
+        finally:
+            await _stop(consumer)
 
     async def _read(self, consumer: AIOKafkaConsumer, seek: _Seek, patience: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
@@ -127,28 +134,22 @@ class KafkaEvents:
             fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
             if fetched and seek.failure is None:
                 patience.reschedule(None)  # the store may be away for as long as it likes
-                changed = await self._store_batch(fetched, self._ends(consumer, fetched))
+                await self._store_batch(fetched, self._ends(consumer, fetched))
                 patience.reschedule(loop.time() + STALL_SECONDS)
                 await consumer.commit({tp: records[-1].offset + 1 for tp, records in fetched.items() if records})
-                if changed:
-                    self._on_changed()
             if fetched or seek.is_done:
                 lags = await self._lags(consumer)
                 self._on_progress(lags)
                 if not any(lags.values()):
                     patience.reschedule(loop.time() + STALL_SECONDS)
 
-    async def _store_batch(self, fetched: Mapping[TopicPartition, Any], ends: Mapping[int, int]) -> int:
-        """Try until the store takes the batch; how many customers it said something new about."""
-        events = [
-            RawEvent(r.topic, r.partition, r.offset, Millis(r.timestamp), r.key, r.value, tuple(r.headers))
-            for records in fetched.values()
-            for r in records
-        ]
+    async def _store_batch(self, fetched: Mapping[TopicPartition, Any], ends: Mapping[int, int]) -> None:
+        """Try until the store takes the batch."""
+        events = [_raw(record) for records in fetched.values() for record in records]
         pause = 0.2
         while True:
             try:
-                changed = await self._ingest(self.topic, events, ends)
+                await self._ingest(self.topic, events, ends)
             except StoreConflict:
                 continue
             except Exception as error:  # the batch is kept and tried until the store takes it
@@ -158,7 +159,7 @@ class KafkaEvents:
                 pause = min(30.0, pause * 2)
             else:
                 self.problem = None
-                return changed
+                return
 
     def _ends(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> dict[int, int]:
         """Where the partitions end, as the answers that brought these records said."""
@@ -219,6 +220,50 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
                     self._consumer.seek(tp, (known | ahead)[tp.partition])
 
 
+async def read_whole(
+    access: KafkaAccess, topic: str
+) -> AsyncIterator[tuple[list[RawEvent], dict[int, int], tuple[int, int]]]:
+    """A topic from its beginning to where it ends now: a batch, the ends by partition, records read and in all.
+
+    In no group, so nothing is committed. Raises a ``UserError`` where there is no such topic.
+    """
+    consumer = AIOKafkaConsumer(topic, enable_auto_commit=False, **access.options())
+    try:
+        if await missing_topics(access, [topic]):
+            raise UserError(f"there is no topic {topic}")
+        await consumer.start()
+        places = sorted(consumer.assignment())
+        starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        for place in places:
+            consumer.seek(place, starts[place])
+        told = {place.partition: ends[place] for place in places}
+        total = sum(ends[place] - starts[place] for place in places)
+        left = {place for place in places if starts[place] < ends[place]}
+        while left:
+            fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
+            events = [_raw(r) for records in fetched.values() for r in records if r.offset < told[r.partition]]
+            positions = {place: await consumer.position(place) for place in places}
+            left = {place for place in left if positions[place] < ends[place]}
+            if events:
+                yield events, told, (total - sum(max(0, ends[p] - positions[p]) for p in places), total)
+    except KafkaError as error:
+        raise UserError(f"Kafka can't be read: {error}") from None
+    finally:
+        await _stop(consumer)
+
+
+def _raw(record: Any) -> RawEvent:
+    return RawEvent(
+        record.topic,
+        record.partition,
+        record.offset,
+        Millis(record.timestamp),
+        record.key,
+        record.value,
+        tuple(record.headers),
+    )
+
+
 class KafkaPosts:
     """The producer: idempotent, and sure that all replicas of the log have a record before it returns."""
 
@@ -240,7 +285,8 @@ class KafkaPosts:
                         log.error("message_too_large", topic=m.topic, bytes=len(m.value or b""))
                 await asyncio.gather(*waiting)
         except (KafkaError, TimeoutError) as error:
-            await self.close()  # what failed once may have failed for good: the next try has a new producer
+            if not getattr(error, "retriable", False) and not isinstance(error, KafkaTimeoutError):
+                await self.close()  # it has come to grief, or lost its place in the order: the next is a new one
             raise Transient(f"Kafka takes no messages: {type(error).__name__}") from None
 
     async def close(self) -> None:
@@ -276,12 +322,18 @@ class KafkaSink:
         return None
 
 
+_left = set[asyncio.Future[None]]()
+"""Clients that would not stop. They can't be cancelled either: aiokafka waits on."""
+
+
 async def _stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await client.stop()
-    except (KafkaError, TimeoutError) as error:  # the brokers are away, or the client waits for itself
-        log.debug("kafka_stop_failed", error=str(error))
+    stopping = asyncio.ensure_future(client.stop())
+    _left.add(stopping)
+    stopping.add_done_callback(_left.discard)
+    stopping.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody to say goodbye to
+    ended, _ = await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+    if not ended:
+        log.warning("kafka_client_left", kind=type(client).__name__)
         connections = client.client if isinstance(client, AIOKafkaProducer) else client._client
         await connections.close()  # what is left of it must not keep partitions by its heartbeats
 
@@ -289,8 +341,8 @@ async def _stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
 async def missing_topics(access: KafkaAccess, topics: Sequence[str]) -> list[str]:
     """Which of these topics the brokers don't have."""
     admin = AIOKafkaAdminClient(**access.options())
-    await admin.start()
     try:
+        await admin.start()
         known = set(await admin.list_topics())
     finally:
         await admin.close()
@@ -304,8 +356,8 @@ async def create_topics(access: KafkaAccess, topics: Mapping[str, bool], partiti
     """
     wanted = await missing_topics(access, list(topics))
     admin = AIOKafkaAdminClient(**access.options())
-    await admin.start()
     try:
+        await admin.start()
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = min(3, brokers)
         new = [

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from syncd.core.link import How, LinkState
-from syncd.core.values import Address, Field
+from syncd.core.values import Address, Field, Side
 from syncd.crm.events import CLOUD_EVENTS_TYPES, MAX_ID_LENGTH
 from syncd.mapping import MAX_LENGTH
 
@@ -113,8 +113,9 @@ def link() -> Schema:
         "since": {"type": "integer"},
         "how": {"enum": [how.value for how in How]},
         "agreed": agreed,
+        "spelt": _object({side.value: agreed for side in Side}, ()),
     }
-    return _object(properties, tuple(properties))
+    return _object(properties, tuple(name for name in properties if name != "spelt"))
 
 
 def dead_letter() -> Schema:

@@ -49,8 +49,6 @@ class Facts:
     """Known once ION's dialect is known."""
     context: str = ""
     """Fingerprint of the configuration and version that decides (S9)."""
-    listing_changes: int = 0
-    """Changes found by a sweep that is still under way."""
     has_joined: bool = False
     """Kafka has given out the partitions of the events topic, perhaps none of them to this replica."""
     is_oriented: bool = False

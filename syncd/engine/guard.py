@@ -20,7 +20,7 @@ from syncd.core.guard import NOTHING, WINDOW_MS, GuardState, Limits, Tally, brea
 from syncd.core.plan import Change, ChangeState, Plan, make_plan
 from syncd.core.policy import Dialect
 from syncd.core.values import Millis, Side, Subject
-from syncd.core.work import DecisionEntry
+from syncd.core.work import SWEEP, DecisionEntry
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Outlook, Store, Unit
 
@@ -122,7 +122,7 @@ class Guard:
             return False
         # The customer at hand is one of those that are not decided yet; it alone is no burst.
         return (
-            self._facts.listing_changes > enough
+            await unit.progress(SWEEP, now) > enough
             or await unit.behind() > enough
             or await unit.undecided(now, now, enough + 1) > enough
             or await unit.crowd_of_changes(enough) >= enough
@@ -131,7 +131,7 @@ class Guard:
     async def _is_counted(self, unit: Unit, asked: Millis, now: Millis) -> bool:
         """All that had arrived when the question came up is decided."""
         enough = self._limits.burst_from(self._linked or 0)
-        if enough and self._facts.listing_changes > enough:
+        if enough and await unit.progress(SWEEP, now) > enough:
             return False
         if await unit.behind():
             return False

@@ -34,8 +34,11 @@ class LinkBook:
         return Message(self._topic, link.crm_id.encode(), orjson.dumps(self.record(link)))
 
     def record(self, link: Link) -> dict[str, object]:
-        """The link record of the contract: base values only as fingerprints."""
-        return {
+        """The link record of the contract: base values, and spellings if there are any, only as fingerprints."""
+        spelt: dict[str, dict[str, str]] = {}
+        for (side, name), spelling in sorted(link.spellings.items()):
+            spelt.setdefault(side.value, {})[name.value] = self._print(spelling.read)
+        record: dict[str, object] = {
             "crm_id": link.crm_id,
             "ion_id": link.ion_id,
             "state": link.state.value,
@@ -43,6 +46,12 @@ class LinkBook:
             "how": link.how.value,
             "agreed": {name.value: self._print(value) for name, value in sorted(link.base.items())},
         }
+        return {**record, "spelt": spelt} if spelt else record
 
     def _print(self, value: Value) -> str:
-        return self._fingerprint(orjson.dumps(value_to_json(value), option=orjson.OPT_SORT_KEYS))
+        return self._fingerprint(print_bytes(value))
+
+
+def print_bytes(value: Value) -> bytes:
+    """What of a value is fingerprinted."""
+    return orjson.dumps(value_to_json(value), option=orjson.OPT_SORT_KEYS)

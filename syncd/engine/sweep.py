@@ -18,7 +18,7 @@ from syncd.core.link import Link
 from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
 from syncd.core.record import Reading, Record, new_record, observe_reading
 from syncd.core.values import Millis, Side, Subject, subject_of
-from syncd.core.work import Sweep
+from syncd.core.work import SWEEP, Sweep
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Counters, Ion, Page, Store
 
@@ -55,21 +55,18 @@ class Sweeper:
                 announced = page.announced
                 listed.update(reading.ion_id for reading in page.readings)
                 is_repeated |= page.is_repeated or _is_repeat(page, prints)
-                changed += await self._observe(page.readings)
-                self._facts.listing_changes = changed
+                changed += await self._observe(page.readings, changed)
                 if is_repeated:
                     break  # it proves nothing any more, and may never end
         except SideError as error:
             failure = error
-        finally:
-            self._facts.listing_changes = 0
         listing = Listing(len(listed), failure is None, is_repeated, announced)
         sweep = await self._record(listing, listed, started, pages, changed)
         if failure is not None:
             raise failure
         return sweep
 
-    async def _observe(self, readings: Sequence[Reading]) -> int:
+    async def _observe(self, readings: Sequence[Reading], so_far: int) -> int:
         """Fold one page in; how many records changed."""
         now = self._clock.now()
         readings = list({reading.ion_id: reading for reading in readings}.values())
@@ -90,6 +87,8 @@ class Sweeper:
             await unit.save_records(changed)
             links = await unit.links(Side.ION, [record.customer_id for record in changed])
             await unit.enqueue([_subject(record.customer_id, links) for record in changed], now)
+            if changed:
+                await unit.save_progress(SWEEP, so_far + len(changed))
         return len(changed)
 
     async def _record(self, listing: Listing, listed: set[str], started: Millis, pages: int, changed: int) -> Sweep:
@@ -104,6 +103,7 @@ class Sweeper:
                 await unit.enqueue([_subject(ion_id, links) for ion_id in due], ended)
             sweep = Sweep(started, ended, pages, listing.customers, changed, outcome)
             await unit.save_sweep(sweep)
+            await unit.save_progress(SWEEP, 0)
         if outcome is SweepOutcome.COMPLETE:
             self._facts.listed_from = started
             self._facts.listing_ms = ended - started

@@ -33,7 +33,7 @@ def batched(claims: Sequence[Claim], size: int) -> list[Sequence[Claim]]:
 
 
 class Wakes:
-    """Tells loops that sleep that there may be something to do; rung here, or in another replica's store."""
+    """Tells loops that sleep that there may be something to do: the store rings them."""
 
     def __init__(self) -> None:
         self._rung = {loop: asyncio.Event() for loop in Loop}
@@ -49,14 +49,6 @@ class Wakes:
         except TimeoutError:
             pass
         self._rung[loop].clear()
-
-    def arrived(self) -> None:
-        """Something new is known of a customer."""
-        self.ring(Loop.DECIDE, Loop.SEND_MESSAGES)
-
-    def decided(self) -> None:
-        """Customers were decided: the rest of the flow may have something to do."""
-        self.ring(Loop.PUSH, Loop.JUDGE, Loop.SEND_COMMANDS, Loop.SEND_MESSAGES)
 
 
 LOOP_OF = {Stage.DECIDE: Loop.DECIDE, Stage.CALL: Loop.PUSH}
@@ -99,9 +91,7 @@ class Workers:
             claims = await self._claim(Stage.DECIDE, MAX_DECIDING)
             for few in batched(claims, AT_ONCE):
                 await asyncio.gather(*(self._guarded(claim, self._reconciler.reconcile) for claim in few))
-            if claims:
-                self._wakes.decided()
-            else:
+            if not claims:
                 await self._idle(Stage.DECIDE)
 
     async def push(self) -> None:
@@ -134,7 +124,6 @@ class Workers:
             if task := asyncio.current_task():
                 self._waiting.discard(task)  # from here on it is let finish
             await self._pusher.push(claim, slots, need)
-        self._wakes.arrived()
 
     async def _claim(self, stage: Stage, limit: int) -> list[Claim]:
         async with self._store.begin() as unit:

@@ -20,16 +20,30 @@ class Stuck(RuntimeError):
     """Everyone waits for something that will never come."""
 
 
+class Restless(RuntimeError):
+    """Somebody works on and on, and time does not go by."""
+
+
+LONG, MANY = 10.0, 200_000
+"""Virtual seconds, and rounds of the loop that nobody needs in so long."""
+
+
 class _Jump(selectors.SelectSelector):
     """Finds nothing to read, ever; instead of waiting it moves the loop's clock on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self._rounds, self._since = 0, 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Stuck
+        self._rounds += 1
+        if self.now - self._since > LONG:
+            self._rounds, self._since = 0, self.now
+        elif self._rounds > MANY:
+            raise Restless
         self.now += max(0.0, timeout)
         return []
 

@@ -38,6 +38,7 @@ from syncd.core.work import (
     Tokens,
 )
 from syncd.engine.ports import Loop
+from syncd.store.bell import Bell
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class MemoryStore:
         self._rng = rng or Random()
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
+        self._bell = Bell()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[MemoryUnit]:
@@ -70,10 +72,11 @@ class MemoryStore:
             except BaseException:
                 unit.undo()
                 raise
+        self._bell.ring(unit.rung)
 
     async def listen(self, ring: Callable[[Loop], None]) -> None:
-        """There is nobody else to ring."""
-        await asyncio.Event().wait()
+        with self._bell.heard_by(ring):
+            await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Nothing to close; what was stored goes with the object."""
@@ -85,6 +88,7 @@ class MemoryUnit:
         self._rng = rng
         self._clock = clock
         self._journal: list[Callable[[], object]] = []
+        self.rung = set[Loop]()
 
     def undo(self) -> None:
         while self._journal:
@@ -197,6 +201,8 @@ class MemoryUnit:
         return [intent for intent in every if intent.subject == subject and intent.changed_at > since]
 
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
+        if deliver_at is not None:
+            self.rung.add(Loop.SEND_COMMANDS)
         self._put("intents", intent.id, (intent, deliver_at))
 
     async def count_open_intents(self) -> dict[tuple[Side, IntentState], tuple[int, Millis]]:
@@ -230,6 +236,7 @@ class MemoryUnit:
         return [change for change in self._changes() if change.subject == subject]
 
     async def save_change(self, change: Change) -> None:
+        self.rung.add(Loop.JUDGE)
         self._put("changes", change.id, change)
         self._put("tallies", change.id, change.tally)  # asked for far more often than it changes
 
@@ -276,6 +283,7 @@ class MemoryUnit:
         return state
 
     async def save_guard_state(self, state: GuardState) -> None:
+        self.rung |= {Loop.JUDGE, Loop.SEND_COMMANDS}
         self._put("single", "guard", state)
 
     def _changes(self) -> list[Change]:
@@ -285,6 +293,7 @@ class MemoryUnit:
 
     async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None:
         for subject in dict.fromkeys(subjects):
+            self.rung.add(Loop.DECIDE)
             known = self._table("queue").get(subject)
             if known is None:
                 queued = _Queued(Stage.DECIDE, now, now)
@@ -325,6 +334,7 @@ class MemoryUnit:
         elif again is None:
             self._drop("queue", claim.subject)
         else:
+            self.rung.add(Loop.PUSH if again.stage is Stage.CALL else Loop.DECIDE)
             free = replace(queued, stage=again.stage, due=again.due, attempts=again.attempts)
             self._put("queue", claim.subject, replace(free, fence=0, leased_until=Millis(0)))
 
@@ -389,6 +399,7 @@ class MemoryUnit:
 
     async def post(self, messages: Collection[Message]) -> None:
         for message in messages:
+            self.rung.add(Loop.SEND_MESSAGES)
             number = self._next_id("messages")
             self._put("messages", number, replace(message, id=number))
 
@@ -443,16 +454,25 @@ class MemoryUnit:
         self._put("notes", name, text)
 
     async def lease(self, name: str, owner: str, now: Millis, lease_ms: int) -> bool:
-        holder, until = self._table("leases").get(name, (owner, Millis(0)))
+        holder, until, progress = self._table("leases").get(name, (owner, Millis(0), 0))
         if holder != owner and until > now:
             return False
-        self._put("leases", name, (owner, Millis(now + lease_ms)))
+        self._put("leases", name, (owner, Millis(now + lease_ms), progress if holder == owner else 0))
         return True
 
     async def unlease(self, name: str, owner: str) -> None:
-        holder, _ = self._table("leases").get(name, (None, None))
+        holder, *_ = self._table("leases").get(name, (None,))
         if holder == owner:
             self._drop("leases", name)
+
+    async def progress(self, name: str, now: Millis) -> int:
+        _, until, progress = self._table("leases").get(name, ("", Millis(0), 0))
+        return progress if until > now else 0
+
+    async def save_progress(self, name: str, progress: int) -> None:
+        if name in self._table("leases"):
+            owner, until, _ = self._table("leases")[name]
+            self._put("leases", name, (owner, until, progress))
 
     # -- tables with a journal
 

@@ -20,11 +20,13 @@ from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from syncd.core.errors import BadConfiguration, UserError
+from syncd.core.errors import BadConfiguration, StoreAway, UserError
 from syncd.store.sql import NOTES
 
 USABLE = "schema_usable"
 """The note that says ``SCHEMA by OLDEST_CODE``; it counts for just that schema."""
+AWAY = ("08", "57P", "53300")
+"""PostgreSQL's states for: no connection, starting up or shutting down, too many connections."""
 LOCK = 0x73796E6364
 """``syncd`` in ASCII: the advisory lock under which the schema is changed."""
 
@@ -84,7 +86,9 @@ async def _said_plainly() -> AsyncIterator[None]:
         yield
     except (SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        raise UserError(f"the database can't be used: {str(cause).splitlines()[0]}") from None
+        is_away = isinstance(cause, OSError) or str(getattr(cause, "sqlstate", "")).startswith(AWAY)
+        kind = StoreAway if is_away else UserError
+        raise kind(f"the database can't be used: {str(cause).splitlines()[0]}") from None
 
 
 async def is_newer(engine: AsyncEngine) -> bool:

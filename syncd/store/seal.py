@@ -20,7 +20,7 @@ class Seal:
             raise BadConfiguration(
                 "SYNCD_SECRET_KEY is not a usable key: make one with `syncd config new-key`"
             ) from None
-        self._hash_key = hashlib.sha256(b"fingerprint\x00" + keys[0].encode()).digest()
+        self._hash_keys = [hashlib.sha256(b"fingerprint\x00" + key.encode()).digest() for key in keys]
 
     def seal(self, text: str) -> str:
         return self._fernet.encrypt(text.encode()).decode()
@@ -35,4 +35,8 @@ class Seal:
             ) from None
 
     def fingerprint(self, data: bytes) -> str:
-        return hmac.new(self._hash_key, data, hashlib.sha256).hexdigest()[:32]
+        return self.fingerprints(data)[0]
+
+    def fingerprints(self, data: bytes) -> list[str]:
+        """By each of the keys, the newest first: what an older one made is recognised too."""
+        return [hmac.new(key, data, hashlib.sha256).hexdigest()[:32] for key in self._hash_keys]

@@ -56,6 +56,7 @@ from syncd.core.work import (
 )
 from syncd.engine.ports import Loop
 from syncd.store import codec, tables
+from syncd.store.bell import CHANNEL, Bell
 from syncd.store.seal import Seal
 
 IN_CHUNK = 10_000
@@ -74,8 +75,6 @@ OFFSETS, MESSAGES, LETTERS = _table(tables.OffsetRow), _table(tables.MessageRow)
 SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _table(tables.LedgerRow)
 LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
 CHANGES, GUARD = _table(tables.ChangeRow), _table(tables.GuardRow)
-
-CHANNEL = "syncd"
 
 # Seconds since 1970, at the moment of asking and not at the transaction's start.
 POSTGRES_TIME = extract("epoch", func.clock_timestamp())
@@ -96,7 +95,10 @@ def async_url(url: str) -> str:
 
 
 def make_engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(async_url(url), pool_pre_ping=True)
+    is_postgres = url.startswith("postgresql")
+    # A network that swallows everything must not hold a unit for ever.
+    waits = {"timeout": 10, "command_timeout": 300} if is_postgres else {}
+    engine = create_async_engine(async_url(url), pool_pre_ping=True, connect_args=waits)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
@@ -120,8 +122,10 @@ class SqlStore:
         self.engine = engine
         self._seal = seal
         self._rng = rng or Random()
+        self._bell = Bell()
+        self._is_postgres = engine.dialect.name == "postgresql"
         # SQLite has one writer: waiting here is fair, waiting in SQLite is not.
-        self._one_at_a_time = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+        self._one_at_a_time = None if self._is_postgres else asyncio.Lock()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[SqlUnit]:
@@ -130,7 +134,10 @@ class SqlStore:
                 async with self.engine.begin() as connection:
                     unit = SqlUnit(connection, self._seal, self._rng)
                     yield unit
-                    await unit.ring()
+                    if unit.rung and self._is_postgres and not self._bell.is_heard:  # a command beside the daemons
+                        told = func.pg_notify(CHANNEL, self._bell.message(unit.rung))
+                        await connection.execute(select(told))
+                self._bell.ring(unit.rung)
             except IntegrityError as error:
                 raise StoreConflict(f"a row was stored by somebody else first: {_brief(error)}") from error
             except DBAPIError as error:
@@ -139,24 +146,32 @@ class SqlStore:
                 raise
 
     async def listen(self, ring: Callable[[Loop], None]) -> None:
-        """On PostgreSQL by NOTIFY, which comes with the commit; SQLite has one daemon, which rings itself.
+        """On PostgreSQL all processes hear each other; on SQLite there is one.
 
-        Returns when the connection is lost: whatever was rung meanwhile was missed.
+        Returns when the connection is lost: what was rung meanwhile was missed.
         """
-        if self.engine.dialect.name != "postgresql":
-            await asyncio.Event().wait()
-        lost = asyncio.Event()
+        with self._bell.heard_by(ring):
+            if self._is_postgres:
+                await self._hear_others()
+            else:
+                await asyncio.Event().wait()
+
+    async def _hear_others(self) -> None:
         async with self.engine.connect() as connection:
             raw = (await connection.get_raw_connection()).driver_connection
             if raw is None:
                 return
-            raw.add_termination_listener(lambda _: lost.set())
-            await raw.add_listener(CHANNEL, lambda *told: ring(Loop(told[-1])))
-            await lost.wait()
+            await raw.add_listener(CHANNEL, lambda *told: self._bell.take(told[-1]))
+            while not raw.is_closed():
+                await raw.execute("SELECT pg_notify($1, $2)", CHANNEL, await self._bell.next_message())
 
     def fingerprint(self, data: bytes) -> str:
         """A keyed hash: equal data, equal text; the data can't be read from it."""
         return self._seal.fingerprint(data)
+
+    def fingerprints(self, data: bytes) -> list[str]:
+        """The same by each key there is."""
+        return self._seal.fingerprints(data)
 
 
 def _brief(error: DBAPIError) -> str:
@@ -176,13 +191,7 @@ class SqlUnit:
         self._seal = seal
         self._rng = rng
         self._is_postgres = connection.dialect.name == "postgresql"
-        self._rung = set[Loop]()
-
-    async def ring(self) -> None:
-        """Tell the loops of all replicas, once this unit is committed, what it has left for them."""
-        if self._is_postgres:
-            for loop in self._rung:
-                await self._connection.execute(select(func.pg_notify(CHANNEL, loop.value)))
+        self.rung = set[Loop]()
 
     async def time(self) -> Millis:
         seconds = POSTGRES_TIME if self._is_postgres else SQLITE_TIME
@@ -310,7 +319,7 @@ class SqlUnit:
 
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
         if deliver_at is not None:
-            self._rung.add(Loop.SEND_COMMANDS)
+            self.rung.add(Loop.SEND_COMMANDS)
         await self._upsert(INTENTS, codec.intent_to_row(intent, deliver_at))
 
     async def count_open_intents(self) -> dict[tuple[Side, IntentState], tuple[int, Millis]]:
@@ -359,6 +368,7 @@ class SqlUnit:
         return [codec.change_from_row(row) for row in rows]
 
     async def save_change(self, change: Change) -> None:
+        self.rung.add(Loop.JUDGE)
         await self._upsert(CHANGES, codec.change_to_row(change))
 
     async def drop_changes(self, ids: Collection[str]) -> None:
@@ -403,7 +413,7 @@ class SqlUnit:
         return GuardState(*rows[0][1:]) if rows else GuardState()
 
     async def save_guard_state(self, state: GuardState) -> None:
-        self._rung |= {Loop.JUDGE, Loop.SEND_COMMANDS}
+        self.rung |= {Loop.JUDGE, Loop.SEND_COMMANDS}
         await self._upsert(GUARD, {"id": 1, **asdict(state)})
 
     # -- the queue
@@ -411,7 +421,7 @@ class SqlUnit:
     async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None:
         if not subjects:
             return
-        self._rung.add(Loop.DECIDE)
+        self.rung.add(Loop.DECIDE)
         statement = self._insert(QUEUE)
         statement = statement.on_conflict_do_update(
             index_elements=[QUEUE.c.subject],
@@ -478,7 +488,7 @@ class SqlUnit:
         if again is None:
             done = await self._connection.execute(delete(QUEUE).where(unchanged))
         else:
-            self._rung.add(Loop.PUSH if again.stage is Stage.CALL else Loop.DECIDE)
+            self.rung.add(Loop.PUSH if again.stage is Stage.CALL else Loop.DECIDE)
             free = {"stage": again.stage.value, "due": again.due, "attempts": again.attempts}
             done = await self._connection.execute(
                 update(QUEUE).where(unchanged).values(**free, fence=0, leased_until=0)
@@ -576,7 +586,7 @@ class SqlUnit:
             for message in messages
         ]
         if rows:
-            self._rung.add(Loop.SEND_MESSAGES)
+            self.rung.add(Loop.SEND_MESSAGES)
             await self._connection.execute(insert(MESSAGES), rows)
 
     async def posted(self, limit: int) -> list[Message]:
@@ -687,7 +697,11 @@ class SqlUnit:
         statement = self._insert(LEASES)
         statement = statement.on_conflict_do_update(
             index_elements=[LEASES.c.name],
-            set_={"owner": statement.excluded.owner, "until": statement.excluded.until},
+            set_={
+                "owner": statement.excluded.owner,
+                "until": statement.excluded.until,
+                "progress": case((LEASES.c.owner == owner, LEASES.c.progress), else_=0),
+            },
             where=or_(LEASES.c.owner == owner, LEASES.c.until <= now),
         )
         done = await self._connection.execute(statement, {"name": name, "owner": owner, "until": now + lease_ms})
@@ -695,6 +709,13 @@ class SqlUnit:
 
     async def unlease(self, name: str, owner: str) -> None:
         await self._connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.owner == owner))
+
+    async def progress(self, name: str, now: Millis) -> int:
+        query = select(LEASES.c.progress).where(LEASES.c.name == name, LEASES.c.until > now)
+        return (await self._connection.execute(query)).scalar() or 0
+
+    async def save_progress(self, name: str, progress: int) -> None:
+        await self._connection.execute(update(LEASES).where(LEASES.c.name == name).values(progress=progress))
 
     # -- how it is said in SQL
 

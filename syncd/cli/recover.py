@@ -1,0 +1,82 @@
+"""``rebuild``: after the database was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from syncd.cli.output import AsJson, print_json, progress_to, settings_of
+
+if TYPE_CHECKING:
+    from syncd.engine.rebuild import Rebuilt
+    from syncd.settings import Settings
+
+
+def rebuild(context: typer.Context, as_json: AsJson = False) -> None:
+    """Put a lost database together again, from the links topic, the events topic and one listing of ION.
+
+    Nothing is created or written on either side. Start it on an empty database, with the SECRET_KEY
+    of the lost one, while no daemon runs; paste a refresh token first if none is configured.
+    """
+    from syncd.settings import require_for_run
+
+    settings = settings_of(context)
+    require_for_run(settings)
+    found = asyncio.run(_rebuild(settings))
+    if as_json:
+        print_json(asdict(found))
+        return
+    typer.echo(
+        f"{found.links} links are back, {found.events} events were read, ION listed {found.ion_customers} customers."
+    )
+    for place in found.unusable:
+        typer.echo(f"The record at {place} is no link record; it was passed over.")
+    if found.without_event:
+        typer.echo(
+            f"{found.without_event} linked customers wait for their next event: the topic knows none of theirs."
+        )
+    if found.lost:
+        typer.echo(f"{found.lost} agreed values are held by nobody any more: the later edit will win there.")
+    typer.echo("`syncd run` may be started now.")
+
+
+async def _rebuild(settings: Settings) -> Rebuilt:
+    from syncd.app import kafka_access, machine_clock, only_daemon, open_ion, open_store
+    from syncd.core.errors import UserError
+    from syncd.core.listing import SweepOutcome
+    from syncd.crm.kafka import read_whole
+    from syncd.daemon import make_ingest
+    from syncd.engine import rebuild
+    from syncd.engine.facts import Facts, FreshReadings
+    from syncd.engine.sweep import Sweeper
+    from syncd.mapping import load_mapping
+    from syncd.metrics import Metrics
+
+    rebuilt, remembered = rebuild.Rebuilt(), dict[str, rebuild.Remembered]()
+    kafka, access, clock = settings.kafka, kafka_access(settings), machine_clock()
+    async with only_daemon(settings.sqlite_file), open_store(settings) as store:
+        await clock.follow(store)
+        await rebuild.begin(store)
+        with progress_to("links") as step:
+            async for records, _, (read, total) in read_whole(access, kafka.links_topic):
+                rebuild.take_links(remembered, records, rebuilt)
+                step(read, total)
+        ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, clock, Metrics())
+        with progress_to("events") as step:
+            async for events, ends, (read, total) in read_whole(access, kafka.events_topic):
+                await ingest.ingest(kafka.events_topic, events, ends)
+                rebuilt.events += len(events)
+                step(read, total)
+        async with open_ion(settings, store) as ion:
+            facts = Facts(FreshReadings(0), int(settings.poll.interval_seconds * 1000))
+            sweep = await Sweeper(store, ion, clock, facts, Metrics()).sweep()
+        if sweep.outcome is not SweepOutcome.COMPLETE:
+            raise UserError(f"the listing of ION was {sweep.outcome}: run `syncd rebuild` again")
+        rebuilt.ion_customers = sweep.customers
+        with progress_to("bases") as step:
+            await rebuild.restore(store, remembered, store.fingerprints, rebuilt, step)
+        await rebuild.end(store)
+    return rebuilt
