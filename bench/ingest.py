@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from syncd.app import machine_clock
+from syncd.app import machine_clock, nothing_to_do
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.crm.kafka import KafkaAccess, KafkaEvents
@@ -91,7 +91,7 @@ async def ingest(bootstrap: str, topic: str, store: SqlStore, group: str) -> Non
         if isinstance(lags, dict) and len(lags) == PARTITIONS and not any(lags.values()):
             done.set()
 
-    events = KafkaEvents(KafkaAccess(bootstrap), topic, group, store, clock, flow.ingest, on_progress, lambda: None)
+    events = KafkaEvents(KafkaAccess(bootstrap), topic, group, nothing_to_do, clock, flow, on_progress)
     reading = asyncio.create_task(events.run())
     await done.wait()
     reading.cancel()

@@ -171,7 +171,7 @@ async def run_daemon(settings: Settings) -> None:
             wire=await stack.enter_async_context(HttpWire(settings.ion.timeout_seconds)),
             posts=posts,
             sink=await _rest_sink(settings, mapping, clock, stack) or KafkaSink(posts, kafka.commands_topic, mapping),
-            read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, prepare, store, clock),
+            read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, prepare, clock),
             fingerprint=store.fingerprint,
             rng=Random(),
             owner=owner_name(),

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from syncd.engine.create import Creator
 from syncd.engine.deliver import Deliver
 from syncd.engine.facts import Facts, FreshReadings
 from syncd.engine.guard import Guard
-from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
 from syncd.engine.links import Fingerprint, LinkBook
 from syncd.engine.pairing import Pairing
@@ -70,7 +70,6 @@ class Events(Protocol):
     async def run(self) -> None: ...
 
 
-Take = Callable[[str, Sequence[RawEvent], Mapping[int, int]], Awaitable[int]]
 Progress = Callable[[Mapping[int, int]], None]
 
 
@@ -83,7 +82,7 @@ class Outside:
     wire: Wire
     posts: Posts
     sink: CrmSink
-    read_events: Callable[[Take, Progress], Events]
+    read_events: Callable[[Ingest, Progress], Events]
     fingerprint: Fingerprint
     rng: Random
     owner: str
@@ -139,7 +138,7 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         mapping,
         gate,
         ion,
-        outside.read_events(ingest.ingest, on_progress),
+        outside.read_events(ingest, on_progress),
         Sweeper(store, ion, clock, facts, metrics),
         Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds),
         Deliver(store, outside.sink, outside.posts, clock, facts, intents),

@@ -28,6 +28,7 @@ class Metrics:
             return Gauge(f"syncd_{name}", text, labels, registry=registry)
 
         self.events = counter("events", "CRM events read", "form", "outcome")
+        self.events_missed = counter("events_missed", "Events that retention took before they were read")
         self.dead_letters = counter("dead_letters", "Events set aside", "reason")
         self.ion_calls = counter("ion_calls", "Calls to ION", "lane", "operation", "status")
         self.ion_call_seconds = Histogram(
@@ -86,6 +87,9 @@ class Metrics:
 
     def dead_letter(self, reason: str) -> None:
         self.dead_letters.labels(reason).inc()
+
+    def missed(self, events: int) -> None:
+        self.events_missed.inc(events)
 
     def conflict(self, field: Field, winner: str, rule: str) -> None:
         self.conflicts.labels(field.value, winner, rule).inc()

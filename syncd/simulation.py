@@ -24,10 +24,10 @@ from syncd.core.record import Record
 from syncd.core.values import Field, Millis, Side, value_to_json
 from syncd.core.work import SET_ASIDE, HoldKind, Message
 from syncd.crm.kafka import KafkaSink
-from syncd.daemon import Daemon, Outside, Progress, Take, build, make_gate, make_ion
+from syncd.daemon import Daemon, Outside, Progress, build, make_gate, make_ion
 from syncd.engine import guard
 from syncd.engine.clock import SharedClock
-from syncd.engine.ingest import RawEvent
+from syncd.engine.ingest import Ingest, RawEvent
 from syncd.engine.ports import Loop, Unit
 from syncd.engine.quarantine import release
 from syncd.ion.wire import Reply
@@ -100,13 +100,12 @@ class SimEvents:
         self,
         world: World,
         process: Process,
-        store: SimStore,
         topic: str,
-        take: Take,
+        ingest: Ingest,
         on_progress: Progress,
     ) -> None:
-        self._world, self._process, self._store, self._topic = world, process, store, topic
-        self._take, self._on_progress = take, on_progress
+        self._world, self._process, self._topic = world, process, topic
+        self._ingest, self._on_progress = ingest, on_progress
 
     async def run(self) -> None:
         topic, positions = self._world.topic, dict[int, int]()
@@ -114,7 +113,8 @@ class SimEvents:
             await self._process.step()
             mine = topic.owned(self._process.name)
             if set(positions) != mine:
-                positions = await self._seek(mine)
+                starts = dict.fromkeys(mine, 0)
+                positions = await self._ingest.take_over(self._topic, starts, topic.ends(starts))
             batches = {} if topic.is_away else topic.fetch(positions)
             self._on_progress(topic.lags(positions))
             if not batches:
@@ -125,15 +125,8 @@ class SimEvents:
                 for number, entries in batches.items()
                 for entry in entries
             ]
-            await self._take(self._topic, events, topic.ends(positions))
+            await self._ingest.ingest(self._topic, events, topic.ends(positions))
             positions |= {number: entries[-1].offset + 1 for number, entries in batches.items()}
-
-    async def _seek(self, mine: set[int]) -> dict[int, int]:
-        async with self._store.begin() as unit:
-            stored = await unit.offsets(self._topic)
-            positions = {number: stored.get(number, 0) for number in mine}
-            await unit.save_offsets(self._topic, positions, self._world.topic.ends(positions))
-        return positions
 
 
 class Run:
@@ -174,7 +167,7 @@ class Run:
             wire=SimWire(world, process),
             posts=posts,
             sink=KafkaSink(posts, settings.kafka.commands_topic, self._mapping),
-            read_events=partial(SimEvents, world, process, store, settings.kafka.events_topic),
+            read_events=partial(SimEvents, world, process, settings.kafka.events_topic),
             fingerprint=lambda data: "0",
             rng=Random(f"{process.name} {self._seed} {world.now()}"),
             owner=process.name,

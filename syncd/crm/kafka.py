@@ -21,8 +21,8 @@ from syncd.core.errors import StoreConflict, Transient, UserError
 from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.commands import command_message
-from syncd.engine.ingest import RawEvent
-from syncd.engine.ports import Clock, Command, CrmAnswer, Posts, Store
+from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.ports import Clock, Command, CrmAnswer, Posts
 from syncd.mapping import CrmMapping
 
 log = structlog.get_logger()
@@ -74,16 +74,14 @@ class KafkaEvents:
         topic: str,
         group: str,
         prepare: Callable[[], Awaitable[None]],
-        store: Store,
         clock: Clock,
-        ingest: Callable[[str, Sequence[RawEvent], Mapping[int, int]], Awaitable[int]],
+        ingest: Ingest,
         on_progress: Callable[[Mapping[int, int]], None],
     ) -> None:
         self._access = access
         self.topic = topic
         self._group = group
         self._prepare = prepare
-        self._store = store
         self._clock = clock
         self._ingest = ingest
         self._on_progress = on_progress
@@ -119,7 +117,7 @@ class KafkaEvents:
         try:
             async with asyncio.timeout(STALL_SECONDS) as patience:
                 await consumer.start()
-                seek = _Seek(consumer, self._store)
+                seek = _Seek(consumer, self._ingest)
                 consumer.subscribe([self.topic], listener=seek)
                 self.problem = None
                 await self._read(consumer, seek, patience)
@@ -149,7 +147,7 @@ class KafkaEvents:
         pause = 0.2
         while True:
             try:
-                await self._ingest(self.topic, events, ends)
+                await self._ingest.ingest(self.topic, events, ends)
             except StoreConflict:
                 continue
             except Exception as error:  # the batch is kept and tried until the store takes it
@@ -179,15 +177,14 @@ class KafkaEvents:
 
 
 class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
-    """On assignment, go to where the database says we are: at the start, where it says nothing.
+    """On assignment, go to where the database says we are.
 
-    Kafka's own committed offsets never decide: a new database beside an old group would skip the
-    history. aiokafka swallows what is raised here, so the reading loop asks for ``failure``.
+    aiokafka swallows what is raised here, so the reading loop asks for ``failure``.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, store: Store) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, ingest: Ingest) -> None:
         self._consumer = consumer
-        self._store = store
+        self._ingest = ingest
         self.failure: Exception | None = None
         self.is_done = False
         """The group has given out its partitions, perhaps none of them to us."""
@@ -207,17 +204,15 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         ends = await self._consumer.end_offsets(assigned)
         starts = await self._consumer.beginning_offsets(assigned)
-        async with self._store.begin() as unit:
-            for topic in {tp.topic for tp in assigned}:
-                stored = await unit.offsets(topic)
-                mine = [tp for tp in assigned if tp.topic == topic]
-                known = {tp.partition: max(stored.get(tp.partition, 0), starts[tp]) for tp in mine}
-                ahead = {tp.partition: starts[tp] for tp in mine if stored.get(tp.partition, 0) > ends[tp]}
-                if ahead:
-                    log.error("topic_was_recreated", topic=topic, partitions=sorted(ahead))
-                await unit.save_offsets(topic, known | ahead, {tp.partition: ends[tp] for tp in mine})
-                for tp in mine:
-                    self._consumer.seek(tp, (known | ahead)[tp.partition])
+        for topic in {place.topic for place in assigned}:
+            mine = [place for place in assigned if place.topic == topic]
+            positions = await self._ingest.take_over(
+                topic,
+                {place.partition: starts[place] for place in mine},
+                {place.partition: ends[place] for place in mine},
+            )
+            for place in mine:
+                self._consumer.seek(place, positions[place.partition])
 
 
 async def read_whole(

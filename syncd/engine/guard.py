@@ -22,6 +22,7 @@ from syncd.core.policy import Dialect
 from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import SWEEP, DecisionEntry
 from syncd.engine.facts import Facts
+from syncd.engine.pair import look_at_everyone
 from syncd.engine.ports import Clock, Outlook, Store, Unit
 
 MAX_PLAN = 1_000_000
@@ -102,7 +103,7 @@ class Guard:
                     await unit.save_guard_state(replace(state, mapping_asked="", held_since=None, reason=""))
             elif fingerprint != state.mapping_asked:
                 await self._hold(unit, replace(state, mapping_asked=fingerprint), "the mapping has changed", now)
-                await _look_at_all(unit, now)
+                await look_at_everyone(unit, now)
 
     async def judge_alone(self, unit: Unit, state: GuardState, change: Change, now: Millis) -> Change:
         """A change that comes alone goes at once; what may be part of a burst waits for ``watch``."""
@@ -182,13 +183,6 @@ class Admission:
             if after is not before:
                 await self._unit.save_change(after)
         return admitted
-
-
-async def _look_at_all(unit: Unit, now: Millis) -> None:
-    after = ""
-    while links := await unit.list_links(None, after, 1_000):
-        await unit.enqueue([Subject(f"crm:{link.crm_id}") for link in links], now)
-        after = links[-1].crm_id
 
 
 # -- what a person does; from the command line, and later from the console

@@ -11,12 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import structlog
+
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind, Message
 from syncd.engine.intents import Intents
+from syncd.engine.pair import look_at_everyone
 from syncd.engine.ports import Clock, Counters, Store, Unit
+
+log = structlog.get_logger()
 
 
 class RawEvent(NamedTuple):
@@ -113,6 +118,32 @@ class Ingest:
         for letter in batch.letters:
             self._counters.dead_letter(letter.reason)
         return len(changed)
+
+    async def take_over(self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+        """Where to read on, by partition, for partitions that are ours from now on.
+
+        ``starts`` and ``ends``: what the topic still has. Kafka's own committed offsets never decide: a
+        new database beside an old group would skip the history. Events that retention took before
+        they were read are gone; then everyone is looked at again, by what both sides are known to hold.
+        """
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            stored = await unit.offsets(topic)
+            recreated = [number for number, end in ends.items() if stored.get(number, 0) > end]
+            missed = {number: starts[number] - at for number, at in stored.items() if at < starts.get(number, 0)}
+            positions = {
+                number: start if number in recreated else max(start, stored.get(number, 0))
+                for number, start in starts.items()
+            }
+            await unit.save_offsets(topic, positions, ends)
+            if recreated or missed:
+                await look_at_everyone(unit, now)
+        if recreated:
+            log.error("topic_was_recreated", topic=topic, partitions=recreated)
+        if missed:
+            log.error("events_lost_to_retention", topic=topic, events=sum(missed.values()), partitions=sorted(missed))
+            self._counters.missed(sum(missed.values()))
+        return positions
 
     async def redrive(self, letter: DeadLetter) -> str | None:
         """Try an event again that was set aside; what is still wrong with it, or ``None`` when it is stored.

@@ -9,7 +9,7 @@ from syncd.core.intent import Intent, Kind
 from syncd.core.link import Link, LinkState
 from syncd.core.receipt import region_of
 from syncd.core.record import Record
-from syncd.core.values import Side, Subject, split_subject, subject_of
+from syncd.core.values import Millis, Side, Subject, split_subject, subject_of
 from syncd.engine.ports import Unit
 
 
@@ -104,3 +104,11 @@ async def find_pair(unit: Unit, customer: str) -> Pair:
     if pair.crm is None and pair.ion is None:
         raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
     return pair
+
+
+async def look_at_everyone(unit: Unit, now: Millis) -> None:
+    """Queue every pair: what was decided about them may not hold any more."""
+    after = ""
+    while links := await unit.list_links(None, after, 1_000):
+        await unit.enqueue([Subject(f"crm:{link.crm_id}") for link in links], now)
+        after = links[-1].crm_id

@@ -24,7 +24,7 @@ class Restless(RuntimeError):
     """Somebody works on and on, and time does not go by."""
 
 
-LONG, MANY = 10.0, 200_000
+LONG, MANY = 10.0, 20_000
 """Virtual seconds, and rounds of the loop that nobody needs in so long."""
 
 

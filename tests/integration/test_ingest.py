@@ -9,8 +9,9 @@ import pytest
 
 from syncd.app import machine_clock
 from syncd.core.errors import StoreConflict
+from syncd.core.link import How, Link, LinkState
 from syncd.core.record import new_record
-from syncd.core.values import Field, Millis, Side
+from syncd.core.values import CrmId, Field, IonId, Millis, Side
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.engine.ingest import Ingest, RawEvent
@@ -88,3 +89,28 @@ async def test_what_says_nothing_new_wakes_nobody() -> None:
 
 async def test_a_new_record_has_no_history() -> None:
     assert new_record(Side.CRM, "C1").registers == {}
+
+
+HAD = {0: 5, 1: 7}
+PLACES = [
+    pytest.param({0: 0, 1: 0}, {0: 9, 1: 7}, {0: 5, 1: 7}, 0, id="where it was"),
+    pytest.param({0: 6, 1: 7}, {0: 9, 1: 7}, {0: 6, 1: 7}, 1, id="retention took one before it was read"),
+    pytest.param({0: 0, 1: 0}, {0: 4, 1: 7}, {0: 0, 1: 7}, 0, id="a partition was made anew"),
+    pytest.param({2: 3}, {2: 9}, {2: 3}, 0, id="never read, begun late"),
+]
+
+
+@pytest.mark.parametrize(("starts", "ends", "positions", "missed"), PLACES)
+async def test_where_reading_goes_on(
+    starts: dict[int, int], ends: dict[int, int], positions: dict[int, int], missed: int
+) -> None:
+    store, metrics = MemoryStore(), Metrics()
+    async with store.begin() as unit:
+        await unit.save_offsets(TOPIC, HAD, HAD)
+        await unit.add_link(Link(CrmId("C1"), IonId("7"), LinkState.LINKED, How.PERSON, Millis(1), {}))
+    assert await ingest_into(store, metrics).take_over(TOPIC, starts, ends) == positions
+    assert metrics.registry.get_sample_value("syncd_events_missed_total") == missed
+    is_odd = missed > 0 or positions.get(0) == 0
+    async with store.begin() as unit:
+        assert {p: o for p, o in (await unit.offsets(TOPIC)).items() if p in positions} == positions
+        assert bool(await unit.pending()) is is_odd, "everyone is looked at again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -12,8 +12,8 @@ from aiokafka import TopicPartition
 from syncd.app import machine_clock, nothing_to_do
 from syncd.crm import kafka
 from syncd.crm.kafka import KafkaAccess, KafkaEvents
-from syncd.engine.ingest import RawEvent
 from syncd.store.memory import MemoryStore
+from tests.integration.test_ingest import ingest_into
 
 PLACE = TopicPartition("crm.customers", 0)
 
@@ -67,10 +67,6 @@ class Idle(Deaf):
         return 7
 
 
-async def ingest(_: str, __: Sequence[RawEvent], ___: Mapping[int, int]) -> int:
-    return 0
-
-
 async def consumers_within(seconds: float, kind: type[Deaf], monkeypatch: pytest.MonkeyPatch) -> list[Deaf]:
     monkeypatch.setattr(kind, "made", [])
     monkeypatch.setattr(kafka, "AIOKafkaConsumer", kind)
@@ -81,9 +77,8 @@ async def consumers_within(seconds: float, kind: type[Deaf], monkeypatch: pytest
         "crm.customers",
         "g",
         nothing_to_do,
-        MemoryStore(),
         machine_clock(),
-        ingest,
+        ingest_into(MemoryStore()),
         lambda _: None,
     )
     with pytest.raises(TimeoutError):

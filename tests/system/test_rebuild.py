@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from pathlib import Path
 
 from tests.parts.world import World, eventually, http
@@ -95,3 +96,20 @@ def test_a_rebuild_that_was_broken_off_is_begun_again_before_anything_runs(
     world.start()
     world.wait_until_idle()
     assert len(world.ion.journal("create")) == 1
+
+
+def test_events_that_retention_took_before_they_were_read_raise_an_alarm(make_world: MakeWorld) -> None:
+    world = make_world(dialect="live", customers=0, calls_per_minute=600)
+    world.start()
+    world.topics.edit("C1", **customer())
+    ion_id = world.linked("C1")
+    world.stop()
+    world.topics.edit("C1", title="Never to be read")
+    world.topics.forget_all()
+    world.start()
+    world.daemons["daemon"].wait_for("events_lost_to_retention")
+    with urllib.request.urlopen(f"{world.address}/metrics") as page:
+        assert "syncd_events_missed_total 1.0" in page.read().decode()
+    world.topics.edit("C1", company="Read again")
+    eventually(lambda: world.ion.customers()[ion_id]["company"] == "Read again", "what comes after is read")
+    assert world.ion.customers()[ion_id]["title"] == "CEO"
