@@ -27,10 +27,9 @@ from syncd.ion.client import IonClient
 from syncd.ion.wire import HttpWire
 from syncd.mapping import CrmMapping, load_mapping
 from syncd.metrics import Metrics
-from syncd.settings import Settings, ensure_secret_key, require_for_ion, require_for_run
-from syncd.store import schema
-from syncd.store.seal import Seal
-from syncd.store.sql import SqlStore, make_engine
+from syncd.opening import make_room, open_store
+from syncd.settings import Settings, require_for_ion, require_for_run
+from syncd.store.sql import SqlStore
 
 log = structlog.get_logger()
 
@@ -40,29 +39,6 @@ def machine_clock() -> SharedClock:
     # Where there is one, the counter that also runs while the machine sleeps.
     counter = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return SharedClock(partial(time.clock_gettime, counter), Millis(time.time_ns() // 1_000_000))
-
-
-@asynccontextmanager
-async def open_store(settings: Settings, *, migrate: bool = True) -> AsyncIterator[SqlStore]:
-    """The store at this code's schema; raises a ``UserError`` where it can't be used.
-
-    Without ``migrate`` nothing is made or changed: for commands that only look.
-    """
-    file = settings.sqlite_file
-    if file is not None and not migrate and not file.exists():
-        raise UserError(f"there is no database at {file}: `syncd run` makes it; check SYNCD_DATABASE__URL")
-    if file is not None:
-        make_room(file)
-    seal = Seal(ensure_secret_key(settings))
-    engine = make_engine(settings.database.url)
-    try:
-        if migrate:
-            await schema.upgrade(engine)
-        else:
-            await schema.require_current(engine)
-        yield SqlStore(engine, seal)
-    finally:
-        await engine.dispose()
 
 
 @asynccontextmanager
@@ -79,13 +55,6 @@ async def ion_client(
     clock = machine_clock()
     await clock.follow(store)
     return make_ion(settings, wire, store, clock, make_gate(settings, store, clock), owner_name(), metrics)
-
-
-def make_room(file: Path) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{file.parent} can't be made: {error.strerror}") from None
 
 
 def kafka_access(settings: Settings) -> KafkaAccess:

@@ -52,7 +52,7 @@ def with_store(
     settings = settings_of(context)
 
     async def opened() -> Result:
-        from syncd.app import open_store
+        from syncd.opening import open_store
 
         async with open_store(settings, migrate=migrate) as store:
             return await work(store, settings)

@@ -44,7 +44,7 @@ def rebuild(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 async def _rebuild(settings: Settings) -> Rebuilt:
-    from syncd.app import kafka_access, machine_clock, only_daemon, open_ion, open_store
+    from syncd.app import kafka_access, machine_clock, only_daemon, open_ion
     from syncd.core.errors import UserError
     from syncd.core.listing import SweepOutcome
     from syncd.crm.kafka import read_whole
@@ -54,6 +54,7 @@ async def _rebuild(settings: Settings) -> Rebuilt:
     from syncd.engine.sweep import Sweeper
     from syncd.mapping import load_mapping
     from syncd.metrics import Metrics
+    from syncd.opening import open_store
 
     rebuilt, remembered = rebuild.Rebuilt(), dict[str, rebuild.Remembered]()
     kafka, access, clock = settings.kafka, kafka_access(settings), machine_clock()

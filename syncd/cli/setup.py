@@ -43,8 +43,8 @@ async def _check(settings: Settings) -> list[tuple[str, bool, str]]:
 
 async def _check_database_and_ion(settings: Settings) -> list[tuple[str, bool, str]]:
     """ION's budget and tokens live in the database: without it no call is made."""
-    from syncd.app import open_store
     from syncd.core.errors import SyncdError
+    from syncd.opening import open_store
 
     try:
         async with open_store(settings) as store:

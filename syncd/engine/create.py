@@ -88,8 +88,11 @@ class Creator:
                 await unit.finish(claim)
                 return None
             missing = self._pairing.missing_fields(pair.crm, policy)
-            if judged.verdict is not Verdict.NEW or missing or not self._facts.has_fresh_listing(now):
+            if judged.verdict is not Verdict.NEW or missing:
                 await unit.finish(claim, Again(now))
+                return None
+            if not self._facts.has_fresh_listing(now):  # another replica may know of one already: no ping-pong
+                await unit.finish(claim, Again(Millis(now + self._facts.poll_ms // 4)))
                 return None
             intent = create_intent(Side.ION, pair.crm.customer_id, sendable(pair.crm, policy), now)
             tries = await self._tries(unit, intent, now)

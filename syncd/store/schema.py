@@ -12,11 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,22 +27,25 @@ LOCK = 0x73796E6364
 """``syncd`` in ASCII: the advisory lock under which the schema is changed."""
 
 
-def alembic_config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    return config
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def known() -> list[str]:
+    """The revisions of this code, oldest first: their files begin with them."""
+    return sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def newest() -> str:
     """The revision that this code is made for."""
-    return _scripts().get_current_head() or ""
+    return known()[-1]
 
 
 async def current(engine: AsyncEngine) -> str | None:
     """The revision of the database; ``None`` for an empty one."""
     async with _said_plainly(), engine.connect() as connection:
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+        if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
+            return None
+        return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
 
 
 async def upgrade(engine: AsyncEngine) -> str:
@@ -62,10 +61,18 @@ async def upgrade(engine: AsyncEngine) -> str:
 
 
 def _upgrade(connection: Connection) -> None:
+    from alembic import command  # slow to import, and seldom needed
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
-    command.upgrade(alembic_config(connection), "head")
-    usable = f"{newest()} by {_scripts().get_revision(newest()).module.oldest_code}"
+    command.upgrade(config, "head")
+    head = ScriptDirectory.from_config(config).get_revision("head")
+    usable = f"{newest()} by {head.module.oldest_code}"
     connection.execute(delete(NOTES).where(NOTES.c.name == USABLE))
     connection.execute(insert(NOTES), {"name": USABLE, "text": usable})
 
@@ -94,7 +101,7 @@ async def _said_plainly() -> AsyncIterator[None]:
 async def is_newer(engine: AsyncEngine) -> bool:
     """A newer version of syncd has upgraded the database, in a way that this one can live with."""
     revision = await current(engine)
-    if revision is None or revision in {script.revision for script in _scripts().walk_revisions()}:
+    if revision is None or revision in known():
         return False
     async with _said_plainly(), engine.connect() as connection:
         usable = (await connection.execute(select(NOTES.c.text).where(NOTES.c.name == USABLE))).scalar() or ""
@@ -105,7 +112,3 @@ async def is_newer(engine: AsyncEngine) -> bool:
             " does not know: it was made by a newer one. Run that version, or restore a backup"
         )
     return True
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(alembic_config())

@@ -1,0 +1,90 @@
+"""How long do 300 edits take to drain, beside the time that the budget alone dictates?
+
+Daemons as processes on real Kafka and PostgreSQL, one and three of them, in alternating runs. The limit:
+``n`` calls, the fewest that are safe (a PUT each, and the listings that the daemon made meanwhile), at
+``R`` in any sliding minute. ``python -m bench.drain``.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from tests.parts.kafka import Kafka
+from tests.parts.postgres import Postgres
+from tests.parts.world import World, eventually
+from tests.system.test_day import customer
+
+EDITS = int(os.environ.get("BENCH_EDITS", "300"))
+R = int(os.environ.get("BENCH_R", "120"))
+RUNS = int(os.environ.get("BENCH_RUNS", "1"))
+MINUTE = 60.0
+
+
+def dictated(calls: int) -> float:
+    """Seconds between the first and the last of so many calls, if each is made as soon as it may."""
+    return (calls - 1) // R * MINUTE
+
+
+def drain(folder: Path, kafka: Kafka, replicas: int) -> str:
+    postgres = Postgres(folder / "pg")
+    world = World(folder, kafka.address, postgres.url, f"drain{folder.name}", dialect="live", calls_per_minute=R)
+    unlimited = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")}
+    # The sweeps are part of the budget; a minute apart, as by default.
+    world.environ |= {**unlimited, "SYNCD_POLL__INTERVAL_SECONDS": "60"}
+    try:
+        for number in range(EDITS):
+            values = customer(f"Company {number}")
+            ion_id = world.ion.add(**values)
+            event = {"type": "snapshot", "id": f"C{number}", "ion_id": ion_id, "customer": values}
+            world.topics.send(f"C{number}", event)
+        world.topics.flush()
+        for number in range(replicas):
+            world.start(f"replica-{number}")
+        eventually(lambda: len(world.links()) == EDITS, "all are linked", 300)
+        world.wait_until_idle(120)
+        time.sleep(MINUTE + 2)  # nothing is left of the budget's last minute
+        before = len(world.ion.journal())
+        for number in range(EDITS):
+            world.topics.send(
+                f"C{number}", {"type": "changed", "id": f"C{number}", "customer": {"title": f"T{number}"}}
+            )
+        world.topics.flush()
+        eventually(
+            lambda: sum(entry["status"] == 200 for entry in world.ion.journal("update")) >= EDITS, "all edits", 900
+        )
+        calls = world.ion.journal()[before:]
+        took = calls[-1]["ended"] - calls[0]["at"]
+        puts = sum(entry["operation"] == "update" for entry in calls)
+        listings = sum(entry["operation"] == "list" for entry in calls)
+        least = EDITS + listings
+        refused = sum(entry["status"] == 429 for entry in calls)
+        return (
+            f"{replicas} replicas: {took:6.1f} s for {len(calls)} calls ({puts} PUTs, {listings} lists), dictated by"
+            f" {least} calls at {R} a minute {dictated(least):.0f} s: {took / dictated(least):.3f};"
+            f" calls / least {len(calls) / least:.3f}; 429: {refused}"
+        )
+    finally:
+        world.close()
+        postgres.stop()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        kafka = Kafka(Path(folder) / "kafka")
+        kafka.prepare()
+        kafka.start()
+        try:
+            for run in range(RUNS):
+                for replicas in (1, 3):
+                    place = Path(folder) / f"{run}-{replicas}"
+                    place.mkdir()
+                    print(drain(place, kafka, replicas), flush=True)
+        finally:
+            kafka.kill()
+
+
+if __name__ == "__main__":
+    main()
