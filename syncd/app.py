@@ -21,7 +21,7 @@ from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, cre
 from syncd.crm.rest import RestSink
 from syncd.daemon import Daemon, Outside, build, make_gate, make_ion, owner_name
 from syncd.engine.clock import SharedClock
-from syncd.engine.ports import Clock
+from syncd.engine.ports import Clock, Store
 from syncd.engine.rebuild import is_unfinished
 from syncd.ion.client import IonClient
 from syncd.ion.wire import HttpWire
@@ -41,6 +41,13 @@ def machine_clock() -> SharedClock:
     return SharedClock(partial(time.clock_gettime, counter), Millis(time.time_ns() // 1_000_000))
 
 
+async def store_clock(store: Store) -> SharedClock:
+    """A clock that goes as the store's: for a command, which is over before it could go wrong."""
+    clock = machine_clock()
+    await clock.follow(store)
+    return clock
+
+
 @asynccontextmanager
 async def open_ion(settings: Settings, store: SqlStore, metrics: Metrics | None = None) -> AsyncIterator[IonClient]:
     """The ION client behind the shared budget; for the daemon and for every command."""
@@ -52,8 +59,7 @@ async def open_ion(settings: Settings, store: SqlStore, metrics: Metrics | None 
 async def ion_client(
     settings: Settings, store: SqlStore, wire: HttpWire, metrics: Metrics | None = None
 ) -> IonClient:
-    clock = machine_clock()
-    await clock.follow(store)
+    clock = await store_clock(store)
     return make_ion(settings, wire, store, clock, make_gate(settings, store, clock), owner_name(), metrics)
 
 

@@ -7,7 +7,7 @@ are in ``sim``, which knows nothing of the daemon; what is joined here are the p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
@@ -113,8 +113,7 @@ class SimEvents:
             await self._process.step()
             mine = topic.owned(self._process.name)
             if set(positions) != mine:
-                starts = dict.fromkeys(mine, 0)
-                positions = await self._ingest.take_over(self._topic, starts, topic.ends(starts))
+                positions = await self._ingest.take_over(self._topic, partial(self._offsets, mine))
             batches = {} if topic.is_away else topic.fetch(positions)
             self._on_progress(topic.lags(positions))
             if not batches:
@@ -127,6 +126,10 @@ class SimEvents:
             ]
             await self._ingest.ingest(self._topic, events, topic.ends(positions))
             positions |= {number: entries[-1].offset + 1 for number, entries in batches.items()}
+
+    async def _offsets(self, partitions: Iterable[int]) -> dict[int, range]:
+        await self._process.step()
+        return {number: range(end) for number, end in self._world.topic.ends(partitions).items()}
 
 
 class Run:

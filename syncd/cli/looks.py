@@ -197,14 +197,13 @@ def redrive_letters(
 
 async def _redrive(store: SqlStore, settings: Settings, numbers: list[int]) -> dict[int, str]:
     """What became of each: empty when stored, else why not."""
-    from syncd.app import machine_clock
+    from syncd.app import store_clock
     from syncd.core.errors import UserError
     from syncd.daemon import make_ingest
     from syncd.mapping import load_mapping
     from syncd.metrics import Metrics
 
-    clock = machine_clock()
-    await clock.follow(store)
+    clock = await store_clock(store)
     ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, clock, Metrics())
     chosen = numbers or [letter.id for letter in await _all_letters(store)]
     told = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from syncd.cli.output import AsJson, print_json, progress_to, settings_of
+from syncd.cli.output import AsJson, print_json, progress, settings_of
 
 if TYPE_CHECKING:
     from syncd.engine.rebuild import Rebuilt
@@ -44,7 +44,7 @@ def rebuild(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 async def _rebuild(settings: Settings) -> Rebuilt:
-    from syncd.app import kafka_access, machine_clock, only_daemon, open_ion
+    from syncd.app import kafka_access, only_daemon, open_ion, store_clock
     from syncd.core.errors import UserError
     from syncd.core.listing import SweepOutcome
     from syncd.crm.kafka import read_whole
@@ -57,16 +57,16 @@ async def _rebuild(settings: Settings) -> Rebuilt:
     from syncd.opening import open_store
 
     rebuilt, remembered = rebuild.Rebuilt(), dict[str, rebuild.Remembered]()
-    kafka, access, clock = settings.kafka, kafka_access(settings), machine_clock()
+    kafka, access = settings.kafka, kafka_access(settings)
     async with only_daemon(settings.sqlite_file), open_store(settings) as store:
-        await clock.follow(store)
+        clock = await store_clock(store)
         await rebuild.begin(store)
-        with progress_to("links") as step:
+        with progress("links") as step:
             async for records, _, (read, total) in read_whole(access, kafka.links_topic):
                 rebuild.take_links(remembered, records, rebuilt)
                 step(read, total)
         ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, clock, Metrics())
-        with progress_to("events") as step:
+        with progress("events") as step:
             async for events, ends, (read, total) in read_whole(access, kafka.events_topic):
                 await ingest.ingest(kafka.events_topic, events, ends)
                 rebuilt.events += len(events)
@@ -77,7 +77,7 @@ async def _rebuild(settings: Settings) -> Rebuilt:
         if sweep.outcome is not SweepOutcome.COMPLETE:
             raise UserError(f"the listing of ION was {sweep.outcome}: run `syncd rebuild` again")
         rebuilt.ion_customers = sweep.customers
-        with progress_to("bases") as step:
+        with progress("bases") as step:
             await rebuild.restore(store, remembered, store.fingerprints, rebuilt, step)
         await rebuild.end(store)
     return rebuilt

@@ -90,8 +90,8 @@ def world(
     first = fresh_seed() if seed is None else seed
     dialects = [dialect.value] if dialect else [name.value for name in DialectName]
     campaign = Campaign(range(first, first + runs), dialects, steps, replicas)
-    with progress(len(campaign.runs), "runs") as advance:
-        report = campaign.play(play, jobs, advance)
+    with progress("runs") as step:
+        report = campaign.play(play, jobs, step)
     if as_json:
         print_json(report.as_json())
     else:

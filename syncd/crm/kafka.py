@@ -202,17 +202,16 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _seek(self, assigned: list[TopicPartition]) -> None:
         if not assigned:
             return
-        ends = await self._consumer.end_offsets(assigned)
-        starts = await self._consumer.beginning_offsets(assigned)
-        for topic in {place.topic for place in assigned}:
-            mine = [place for place in assigned if place.topic == topic]
-            positions = await self._ingest.take_over(
-                topic,
-                {place.partition: starts[place] for place in mine},
-                {place.partition: ends[place] for place in mine},
-            )
-            for place in mine:
-                self._consumer.seek(place, positions[place.partition])
+
+        async def offsets() -> dict[int, range]:
+            starts = await self._consumer.beginning_offsets(assigned)
+            ends = await self._consumer.end_offsets(assigned)
+            return {place.partition: range(starts[place], ends[place]) for place in assigned}
+
+        topic = assigned[0].topic  # one is subscribed to
+        positions = await self._ingest.take_over(topic, offsets)
+        for place in assigned:
+            self._consumer.seek(place, positions[place.partition])
 
 
 async def read_whole(

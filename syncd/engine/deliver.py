@@ -48,10 +48,10 @@ class Deliver:
             for intent in due:
                 wait_ms = min(3_600_000, ANSWER_WAIT_MS * 2 ** min(intent.attempts, 6))
                 await unit.save_intent(intent.sent_again(now), deliver_at=Millis(now + wait_ms))
+            next_due = await unit.next_command_due()
         for intent in due:
-            await self._deliver(intent.sent_again(now))
-        async with self._store.begin() as unit:
-            return await unit.next_command_due()
+            await self._deliver(intent.sent_again(now))  # what fails is due sooner, and rings
+        return next_due
 
     async def _forget_unanswered(self, unit: Unit, now: Millis) -> None:
         """A command that was given up, and not answered in an hour, will not be any more."""

@@ -7,7 +7,7 @@ Next in the flow: ``reconcile``, for the customers this batch says something new
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -66,6 +66,8 @@ class Unusable(NamedTuple):
 Decoded = Told | Refusal | Unusable
 Decode = Callable[[RawEvent, Millis], Decoded]
 DescribeLetter = Callable[[DeadLetter], Message]
+AskOffsets = Callable[[], Awaitable[Mapping[int, range]]]
+"""Which offsets Kafka has now, by partition; ``stop`` is the next event's."""
 
 
 @dataclass(slots=True)
@@ -119,23 +121,27 @@ class Ingest:
             self._counters.dead_letter(letter.reason)
         return len(changed)
 
-    async def take_over(self, topic: str, starts: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+    async def take_over(self, topic: str, ask: AskOffsets) -> dict[int, int]:
         """Where to read on, by partition, for partitions that are ours from now on.
 
-        ``starts`` and ``ends``: what the topic still has. Kafka's own committed offsets never decide: a
+        ``ask``: which offsets the topic still has. Kafka's own committed offsets never decide: a
         new database beside an old group would skip the history. Events that retention took before
         they were read are gone; then everyone is looked at again, by what both sides are known to hold.
         """
+        async with self._store.begin() as unit:
+            before = await unit.offsets(topic)
+        there = await ask()  # asked after ``before``: the end of a topic that lives on can't lie below it
         now = self._clock.now()
         async with self._store.begin() as unit:
             stored = await unit.offsets(topic)
-            recreated = [number for number, end in ends.items() if stored.get(number, 0) > end]
-            missed = {number: starts[number] - at for number, at in stored.items() if at < starts.get(number, 0)}
-            positions = {
-                number: start if number in recreated else max(start, stored.get(number, 0))
-                for number, start in starts.items()
+            recreated = [n for n, span in there.items() if stored.get(n, 0) == before.get(n, 0) > span.stop]
+            missed = {
+                n: span.start - stored[n] for n, span in there.items() if stored.get(n, span.start) < span.start
             }
-            await unit.save_offsets(topic, positions, ends)
+            positions = {
+                n: span.start if n in recreated else max(span.start, stored.get(n, 0)) for n, span in there.items()
+            }
+            await unit.save_offsets(topic, positions, {n: span.stop for n, span in there.items()})
             if recreated or missed:
                 await look_at_everyone(unit, now)
         if recreated:

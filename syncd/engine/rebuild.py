@@ -71,9 +71,7 @@ async def end(store: Store) -> None:
         await unit.save_note(NOTE, DONE)
 
 
-def take_links(
-    remembered: dict[str, Remembered], records: Iterable[RawEvent], rebuilt: Rebuilt
-) -> dict[str, Remembered]:
+def take_links(remembered: dict[str, Remembered], records: Iterable[RawEvent], rebuilt: Rebuilt) -> None:
     """Fold link records in, oldest first: the last of a key counts, and an empty one removes the link."""
     for record in records:
         key = (record.key or b"").decode(errors="replace")
@@ -86,7 +84,6 @@ def take_links(
             rebuilt.unusable.append(f"{record.topic}/{record.partition}/{record.offset}")
             continue
         remembered[told.link.crm_id] = told
-    return remembered
 
 
 def remembered_link(told: Mapping[str, Any]) -> Remembered:

@@ -7,7 +7,7 @@ and who lost one may not know it yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import NamedTuple
 
@@ -54,8 +54,8 @@ class SimTopic:
     def lags(self, positions: Mapping[int, int]) -> dict[int, int]:
         return {number: len(self.partitions[number]) - position for number, position in positions.items()}
 
-    def ends(self, positions: Mapping[int, int]) -> dict[int, int]:
-        return {number: len(self.partitions[number]) for number in positions}
+    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        return {number: len(self.partitions[number]) for number in partitions}
 
     async def wait(self, seconds: float) -> None:
         try:

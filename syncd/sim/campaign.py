@@ -64,11 +64,11 @@ class Campaign:
             Planned(seed, dialect, steps, replicas or 1 + seed % 3) for seed in seeds for dialect in dialects
         ]
 
-    def play(self, play: Play, jobs: int, advance: Callable[[], None]) -> Report:
+    def play(self, play: Play, jobs: int, step: Callable[[int, int], None]) -> Report:
         report, started = Report(), time.monotonic()
         for outcome in self._outcomes(play, jobs):
             report.outcomes.append(outcome)
-            advance()
+            step(len(report.outcomes), len(self.runs))
         report.seconds = time.monotonic() - started
         return report
 

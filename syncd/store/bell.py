@@ -31,7 +31,7 @@ class Bell:
 
     def ring(self, loops: Iterable[Loop]) -> None:
         """A unit has been committed that left something for these."""
-        for loop in loops:
+        for loop in sorted(loops):  # always in the same order: a simulated run can be repeated
             self._untold.add(loop)
             for ear in self._ears:
                 ear(loop)

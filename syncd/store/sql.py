@@ -7,6 +7,8 @@ its start. Nothing here decides anything.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
@@ -84,6 +86,7 @@ DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & INTENTS.c.state.in_(
     [IntentState.PREPARED.value, IntentState.SENT.value]
 )
 OPEN_STATES = [state.value for state in OPEN]
+SQLITE_BUSY_MS = 10_000
 
 
 def async_url(url: str) -> str:
@@ -108,9 +111,23 @@ def make_engine(url: str) -> AsyncEngine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun by ``_begin_immediate``
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", f"busy_timeout={SQLITE_BUSY_MS}", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    _use_wal(cursor)
     cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """A new file's first step; while another process writes it fails at once, whatever the busy timeout."""
+    until = time.monotonic() + SQLITE_BUSY_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_immediate(connection: Any) -> None:

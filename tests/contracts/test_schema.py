@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from pathlib import Path
+from threading import Timer
 
 import pytest
 from sqlalchemy import text
@@ -43,6 +46,19 @@ async def test_replicas_that_start_at_once_upgrade_one_by_one(engine: AsyncEngin
     finally:
         for other in others:
             await other.dispose()
+
+
+async def test_a_new_sqlite_file_that_another_process_writes_to_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "syncd.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE theirs (x)")
+    Timer(0.3, other.execute, ["COMMIT"]).start()
+    engine = make_engine(f"sqlite:///{tmp_path}/syncd.db")
+    try:
+        assert await schema.upgrade(engine) == schema.newest()
+    finally:
+        await engine.dispose()
+        other.close()
 
 
 async def test_a_newer_schema_that_says_so_is_used_as_it_is(engine: AsyncEngine) -> None:

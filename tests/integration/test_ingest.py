@@ -108,9 +108,29 @@ async def test_where_reading_goes_on(
     async with store.begin() as unit:
         await unit.save_offsets(TOPIC, HAD, HAD)
         await unit.add_link(Link(CrmId("C1"), IonId("7"), LinkState.LINKED, How.PERSON, Millis(1), {}))
-    assert await ingest_into(store, metrics).take_over(TOPIC, starts, ends) == positions
+
+    async def ask() -> dict[int, range]:
+        return {number: range(starts[number], ends[number]) for number in starts}
+
+    assert await ingest_into(store, metrics).take_over(TOPIC, ask) == positions
     assert metrics.registry.get_sample_value("syncd_events_missed_total") == missed
     is_odd = missed > 0 or positions.get(0) == 0
     async with store.begin() as unit:
         assert {p: o for p, o in (await unit.offsets(TOPIC)).items() if p in positions} == positions
         assert bool(await unit.pending()) is is_odd, "everyone is looked at again"
+
+
+async def test_offsets_that_others_move_while_kafka_is_asked_do_not_look_like_a_new_topic() -> None:
+    store = MemoryStore()
+
+    async def ask() -> dict[int, range]:
+        ends = {0: range(9)}
+        async with store.begin() as unit:  # the owner goes on while we are stopped
+            await unit.save_offsets(TOPIC, {0: 12}, {0: 12})
+        return ends
+
+    async with store.begin() as unit:
+        await unit.save_offsets(TOPIC, {0: 9}, {0: 9})
+    assert await ingest_into(store, Metrics()).take_over(TOPIC, ask) == {0: 12}
+    async with store.begin() as unit:
+        assert await unit.offsets(TOPIC) == {0: 12}
