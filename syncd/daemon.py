@@ -10,12 +10,12 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -31,8 +31,9 @@ from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
 from syncd.engine.create import Creator
+from syncd.engine.crowd import Crowd
 from syncd.engine.deliver import Deliver
-from syncd.engine.facts import Facts, FreshReadings
+from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
@@ -60,6 +61,9 @@ DRAIN_SECONDS = 25.0
 JUDGE_SECONDS = 0.2
 LEADER_SECONDS = 5.0
 """How often the leader's lease is renewed, and others ask whether it has run out."""
+
+
+Result = TypeVar("Result")
 
 
 class Events(Protocol):
@@ -103,6 +107,7 @@ class Parts:
     ion: IonClient
     events: Events
     sweeper: Sweeper
+    crowd: Crowd
     workers: Workers
     deliver: Deliver
     guard: Guard
@@ -111,8 +116,8 @@ class Parts:
 
 def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Metrics) -> Parts:
     store, clock = outside.store, outside.clock
-    readings = FreshReadings(int(settings.sync.fresh_seconds * 1000))
-    facts = Facts(readings, int(settings.poll.interval_seconds * 1000), outside.rng)
+    fresh_ms, poll_ms = int(settings.sync.fresh_seconds * 1000), int(settings.poll.interval_seconds * 1000)
+    facts = Facts(fresh_ms, poll_ms, outside.rng)
     gate = make_gate(settings, store, clock)
     ion = make_ion(settings, outside.wire, store, clock, gate, outside.owner, metrics)
     intents = Intents(metrics)
@@ -124,6 +129,8 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
     pusher = Pusher(store, ion, clock, facts, intents, book, creator, guard)
     reconciler = Reconciler(store, clock, facts, pairing, intents, book, guard)
     wakes = Wakes()
+    sweeper = Sweeper(store, ion, clock, facts, metrics)
+    workers = Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds)
     ingest = make_ingest(settings, mapping, store, clock, metrics)
 
     def on_progress(lags: Mapping[int, int]) -> None:
@@ -139,8 +146,9 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         gate,
         ion,
         outside.read_events(ingest, on_progress),
-        Sweeper(store, ion, clock, facts, metrics),
-        Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds),
+        sweeper,
+        Crowd(store, ion, clock, facts, sweeper, workers),
+        workers,
         Deliver(store, outside.sink, outside.posts, clock, facts, intents),
         guard,
         wakes,
@@ -314,7 +322,7 @@ class Daemon:
             parts.facts.policy = policy
 
     async def _sweep(self) -> None:
-        """One replica sweeps: from start to start an interval lies."""
+        """One replica lists ION: from sweep to sweep an interval lies, and in between for crowds."""
         parts = self._parts
         await self._orient()
         interval_ms = int(parts.settings.poll.interval_seconds * 1000)
@@ -329,7 +337,9 @@ class Daemon:
             if self._clock.now() >= due:
                 due = Millis(self._clock.now() + interval_ms)
                 await self._leased(SWEEP, self._sweep_once)
-            await self._clock.sleep(max(0.01, min(LEADER_SECONDS, (due - self._clock.now()) / 1000)))
+            elif not await self._leased(SWEEP, self._serve_crowd):
+                seconds = (due - self._clock.now()) / 1000
+                await parts.wakes.wait(Loop.SWEEP, max(0.01, min(LEADER_SECONDS, seconds)))
 
     async def _sweep_once(self) -> None:
         parts = self._parts
@@ -342,6 +352,14 @@ class Daemon:
             self._ion_problem = None
             say_sweep(sweep)
         await self._orient()
+
+    async def _serve_crowd(self) -> bool:
+        """Is there perhaps more to do at once?"""
+        try:
+            return await self._parts.crowd.serve()
+        except SideError as error:
+            log.warning("crowd_waits", reason=error.sentence, kind=type(error).__name__)
+            return False
 
     async def _orient(self) -> None:
         """What this replica, another, or one before a restart found out about ION."""
@@ -356,7 +374,7 @@ class Daemon:
         async with self._store.begin() as unit:
             return await unit.lease(name, self._owner, self._clock.now(), LEASE_MS)
 
-    async def _leased(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _leased(self, name: str, work: Callable[[], Coroutine[None, None, Result]]) -> Result:
         """Keep the lease while the work lasts."""
         task = asyncio.ensure_future(work())
         try:
@@ -366,7 +384,7 @@ class Daemon:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        task.result()
+        return task.result()
 
     async def _refresh_token(self) -> None:
         while True:

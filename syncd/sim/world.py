@@ -282,6 +282,7 @@ class World:
         acts: list[tuple[float, Callable[[], None]]] = [
             (6, self.edit_in_crm),
             (4, self.edit_in_ion),
+            (0.3, self.edit_everyone_in_crm),
             (1, self.new_in_crm),
             (1, self.new_in_ion),
             (0.5, self.new_on_both),
@@ -319,6 +320,12 @@ class World:
     def edit_in_ion(self) -> None:
         if self.account.customers:
             self._edit("ion", self.rng.choice(sorted(self.account.customers)), self.rng.choice(SHOWN[self.dialect]))
+
+    def edit_everyone_in_crm(self) -> None:
+        """Somebody's script: a crowd of changes."""
+        self.happened["everyone edited"] += 1
+        for customer_id in sorted(self.crm.customers):
+            self._edit("crm", customer_id, self.rng.choice(EDITABLE))
 
     def _edit(self, side: str, customer_id: str, name: str) -> None:
         self._names += 1
