@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.parts.kafka import Kafka
@@ -61,6 +62,9 @@ def drain(folder: Path, kafka: Kafka, replicas: int) -> str:
         listings = sum(entry["operation"] == "list" for entry in calls)
         least = EDITS + listings
         refused = sum(entry["status"] == 429 for entry in calls)
+        if "BENCH_TIMELINE" in os.environ:
+            spans = Counter((int(entry["at"] - calls[0]["at"]) // 2 * 2, entry["operation"]) for entry in calls)
+            print(*(f"{at:4d} s {what:8} {count}" for (at, what), count in sorted(spans.items())), sep="\n")
         return (
             f"{replicas} replicas: {took:6.1f} s for {len(calls)} calls ({puts} PUTs, {listings} lists), dictated by"
             f" {least} calls at {R} a minute {dictated(least):.0f} s: {took / dictated(least):.3f};"

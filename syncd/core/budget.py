@@ -22,6 +22,8 @@ MARGIN_MS = 50
 """Above the window, for the rounding of clocks."""
 DEMAND_MS = 5_000
 """How long a lane that was turned away keeps its claim."""
+SOON_MS = 3_000
+"""So long it is worth while to wait for more slots at once."""
 RECOVERY_MS = 10_000
 """After a throttle the rate grows by one call a minute in each such span."""
 
@@ -92,9 +94,13 @@ def new_ledger(limit: int, call_ms: int) -> Ledger:
 
 
 def take(ledger: Ledger, lane: Lane, count: int, now: Millis, least: int | None = None) -> Granted | Refused:
-    """Ask for ``count`` slots at once, all or none; with ``least``, for as many as there are, but no fewer."""
+    """Ask for ``count`` slots at once, all or none.
+
+    With ``least``: for as many as there are, but for fewer than that only if more will not come soon.
+    """
     ledger = _aged(ledger, now)
     count = min(count, ledger.limit)
+    few = count if least is None else min(count, 2)
     least = count if least is None else min(least, count, max(2, int(ledger.rate) // 2))
     if now < ledger.closed_until:
         return _refused(ledger, lane, now, ledger.closed_until - now)
@@ -102,7 +108,7 @@ def take(ledger: Ledger, lane: Lane, count: int, now: Millis, least: int | None 
     free = capacity - len(ledger.slots)
     mine = int(SHARES[lane] * ledger.rate) - ledger.used(lane)
     count = min(count, free, max(mine, int(free - _reserved(ledger, lane, now))))
-    if count >= least:
+    if count >= least or (count >= few and _wait_ms(ledger, least - free, now) > SOON_MS):
         taken = tuple(Slot(ledger.next_id + n, lane, now) for n in range(count))
         demand = {other: at for other, at in ledger.demand.items() if other is not lane}
         grown = replace(ledger, slots=ledger.slots + taken, next_id=ledger.next_id + count, demand=demand)

@@ -184,7 +184,11 @@ def test_a_reservation_in_the_way_is_asked_about_again_soon() -> None:
 def test_as_many_as_there_are_but_not_too_few() -> None:
     ledger = granted(take(new_ledger(30, CALL_MS), Lane.WRITE, 20, Millis(0))).ledger
     assert len(granted(take(ledger, Lane.WRITE, 25, Millis(1), least=4)).slots) == 10
-    refused(take(ledger, Lane.WRITE, 25, Millis(1), least=11))
+    assert len(granted(take(ledger, Lane.WRITE, 25, Millis(1), least=11)).slots) == 10, "more come much later"
+    ended = replace(ledger, slots=tuple(replace(slot, ended=Millis(1)) for slot in ledger.slots))
+    soon = Millis(WINDOW_MS - 1_000)
+    assert refused(take(ended, Lane.WRITE, 25, soon, least=11)).wait_ms <= 1_100
+    assert len(granted(take(ended, Lane.WRITE, 25, Millis(soon + 1_100), least=11)).slots) == 25
     wanted = refused(take(full(30, Lane.WRITE, 0), Lane.SWEEP, 1, Millis(1))).ledger
     ledger = replace(wanted, slots=wanted.slots[:10])
     assert len(granted(take(ledger, Lane.RECOVERY, 25, Millis(2), least=4)).slots) == 11, "9 are the sweep's by right"
