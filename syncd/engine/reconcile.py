@@ -172,13 +172,14 @@ class Reconciler:
 
     async def _hold_or_release(self, unit: Unit, pair: Pair, decision: Decision, now: Millis) -> None:
         undecided = tuple(o.field.value for o in decision.outcomes if o.rule is Rule.REVIEW)
+        over = [] if decision.to_crm else [HoldKind.QUARANTINE]
         if undecided:
             reason = "both sides hold another value and the policy leaves it to a person"
             await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now, undecided))
         else:
-            await unit.release(pair.subject, [HoldKind.REVIEW, HoldKind.INCOMPLETE])
-        if not decision.to_crm:
-            await unit.release(pair.subject, [HoldKind.QUARANTINE])
+            over += [HoldKind.REVIEW, HoldKind.INCOMPLETE]
+        if over:
+            await unit.release(pair.subject, over)
 
 
 def settled(crm: Record, ion: Record, decision: Decision) -> list[Record]:

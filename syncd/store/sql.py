@@ -94,6 +94,8 @@ IS_LINKED = QUEUE.c.subject.startswith(CRM_PREFIX) & exists().where(
     LINKS.c.crm_id == func.substr(QUEUE.c.subject, len(CRM_PREFIX) + 1)
 )
 SQLITE_BUSY_MS = 10_000
+CONNECTIONS = 16
+"""Kept open by one process. More are opened for a crowd, and closed again, which costs more than they do."""
 
 
 def _is_free(stage: Stage, now: Millis) -> ColumnElement[bool]:
@@ -113,7 +115,8 @@ def make_engine(url: str) -> AsyncEngine:
     is_postgres = url.startswith("postgresql")
     # A network that swallows everything must not hold a unit for ever.
     waits = {"timeout": 10, "command_timeout": 300} if is_postgres else {}
-    engine = create_async_engine(async_url(url), pool_pre_ping=True, connect_args=waits)
+    size = {"pool_size": CONNECTIONS} if is_postgres else {}
+    engine = create_async_engine(async_url(url), pool_pre_ping=True, connect_args=waits, **size)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
@@ -401,7 +404,8 @@ class SqlUnit:
         await self._upsert(CHANGES, codec.change_to_row(change))
 
     async def drop_changes(self, ids: Collection[str]) -> None:
-        await self._connection.execute(delete(CHANGES).where(CHANGES.c.id.in_(list(ids))))
+        if ids:
+            await self._connection.execute(delete(CHANGES).where(CHANGES.c.id.in_(list(ids))))
 
     async def list_changes(self, after: str, limit: int) -> list[Change]:
         query = select(CHANGES).where(CHANGES.c.id > after).order_by(CHANGES.c.id).limit(limit)
@@ -568,8 +572,8 @@ class SqlUnit:
 
     async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None:
         mine = (HOLDS.c.subject == subject) & HOLDS.c.kind.in_([kind.value for kind in kinds])
-        await self._connection.execute(delete(HOLDS).where(mine))
-        if HoldKind.REVIEW in kinds:
+        released = await self._connection.execute(delete(HOLDS).where(mine))
+        if released.rowcount and HoldKind.REVIEW in kinds:  # whoever has candidates waits for a review
             await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
 
     async def list_holds(self, kinds: Collection[HoldKind], after: str, limit: int) -> list[Hold]:

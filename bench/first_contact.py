@@ -1,0 +1,160 @@
+"""How long does it take until two sides of many customers are linked, three in four of them alike?
+
+The real daemon in this process, on a real PostgreSQL; ION and the events are in memory, so that what is
+measured is ours. ``python -m bench.first_contact``; ``BENCH_PROFILE=1`` says where the time goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import os
+import pstats
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+import orjson
+from yarl import URL
+
+from syncd import logs
+from syncd.app import machine_clock
+from syncd.core.values import Millis
+from syncd.core.work import Message
+from syncd.crm.kafka import KafkaSink
+from syncd.daemon import Daemon, Outside, build
+from syncd.engine.ingest import Ingest, RawEvent
+from syncd.ion.wire import Reply
+from syncd.mapping import load_mapping
+from syncd.metrics import Metrics
+from syncd.settings import load
+from syncd.sim.ion import Account, IonOptions, IonServer
+from syncd.sim.wire import LocalIon
+from syncd.store import schema
+from syncd.store.seal import Seal
+from syncd.store.sql import SqlStore, make_engine
+from tests.parts.postgres import Postgres
+
+CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "2000"))
+ALIKE = 0.75
+KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
+BATCH = 500
+
+
+def customer(who: str) -> dict[str, object]:
+    return {
+        "company": f"Company {who}",
+        "email": f"{who}@company-{who}.example",
+        "country": "US",
+        "phone": "+18135550142",
+        "contact": "Ann Archer",
+        "title": "CEO",
+        "language": "EN",
+        "address": {"street": "1 Main Street", "suite": "", "city": "Tampa", "state": "FL", "zip": "33602"},
+    }
+
+
+class Wire:
+    def __init__(self, ion: LocalIon) -> None:
+        self._ion = ion
+
+    async def exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], query: Mapping[str, str] | None, body: bytes | None
+    ) -> Reply:
+        return Reply(*await self._ion.exchange(method, url.path, query or {}, headers, body or b"", 30.0))
+
+
+class Nowhere:
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Taken."""
+
+
+class Events:
+    """All CRM customers once, then nothing."""
+
+    problem: str | None = None
+
+    def __init__(self, ingest: Ingest, on_progress: Callable[[Mapping[int, int]], None]) -> None:
+        self._ingest, self._on_progress = ingest, on_progress
+
+    async def run(self) -> None:
+        now = Millis(time.time_ns() // 1_000_000)
+        for start in range(0, CUSTOMERS, BATCH):
+            events = []
+            for number in range(start, min(start + BATCH, CUSTOMERS)):
+                event = {"type": "snapshot", "id": f"C{number}", "version": 1, "customer": customer(f"c{number}")}
+                events.append(RawEvent("t", 0, number, now, f"C{number}".encode(), orjson.dumps(event), ()))
+            await self._ingest.ingest("t", events, {0: CUSTOMERS})
+        self._on_progress({0: 0})
+        await asyncio.Event().wait()
+
+
+async def first_contact(url: str) -> str:
+    engine = make_engine(url)
+    await schema.upgrade(engine)
+    store, rng = SqlStore(engine, Seal([KEY])), Random(1)
+    account = Account(IonOptions(dialect="live", customers=0, calls_per_minute=10_000))
+    for number in range(CUSTOMERS):
+        account.add(customer(f"c{number}" if rng.random() < ALIKE else f"i{number}"))
+    environ = {
+        "SYNCD_KAFKA__BOOTSTRAP_SERVERS": "none",
+        "SYNCD_ION__URL": "http://ion.simulated",
+        "SYNCD_ION__ACCOUNT_ID": "20481",
+        "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
+        "SYNCD_ION__CALLS_PER_MINUTE": "10000",
+    }
+    settings, _ = load(None, environ)
+    clock, mapping, posts = machine_clock(), load_mapping(None), Nowhere()
+    outside = Outside(
+        store=store,
+        clock=clock,
+        wire=Wire(LocalIon(IonServer(account))),
+        posts=posts,
+        sink=KafkaSink(posts, "commands", mapping),
+        read_events=Events,
+        fingerprint=lambda data: "0",
+        rng=rng,
+        owner="bench",
+        idle_seconds=15.0,
+    )
+    daemon = Daemon(build(settings, mapping, outside, Metrics()))
+    started, cpu = time.monotonic(), time.process_time()
+    running = asyncio.create_task(daemon.run())
+    while True:
+        await asyncio.sleep(0.5)
+        async with store.begin() as unit:
+            pending, now = await unit.pending(), await unit.time()
+            links, undecided = sum((await unit.count_links()).values()), await unit.undecided(now, now, 1)
+        if links and not undecided and not pending:
+            break
+    took, spent = time.monotonic() - started, time.process_time() - cpu
+    daemon.stop()
+    await running
+    await engine.dispose()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (
+        f"{CUSTOMERS} customers on either side, {links} linked: {took:.1f} s, {spent:.1f} CPU s"
+        f" ({spent / CUSTOMERS / 2 * 1000:.1f} ms a customer), {peak:.0f} MB at most"
+    )
+
+
+def main() -> None:
+    logs.configure("text", "error")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        postgres = Postgres(Path(folder) / "pg")
+        profile = cProfile.Profile() if "BENCH_PROFILE" in os.environ else None
+        try:
+            if profile:
+                profile.enable()
+            print(asyncio.run(first_contact(postgres.url)))
+        finally:
+            postgres.stop()
+        if profile:
+            pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
+
+
+if __name__ == "__main__":
+    main()
