@@ -49,6 +49,8 @@ async def release(unit: Unit, customer: str, by: str, now: Millis) -> None:
     for intent in await unit.recent_intents(pair.subject, Millis(0)):
         if intent.state is IntentState.REJECTED:  # the same change may be asked for again
             await unit.save_intent(replace(intent.moved_to(IntentState.DROPPED, now, "released"), attempts=0))
+        elif intent.state is IntentState.DROPPED and intent.attempts:  # a create that was lost may be tried again
+            await unit.save_intent(replace(intent, attempts=0))
     if pair.link is not None and pair.link.frozen:
         await unit.save_link(replace(pair.link, frozen=frozenset(), thawed_at=now))
     detail = {"by": by, "kinds": [hold.kind.value for hold in holds]}
