@@ -7,7 +7,8 @@ another takes over. One customer's trouble never holds up another's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import structlog
@@ -129,16 +130,29 @@ class Workers:
     async def push_listed(self, readings: Mapping[Subject, Reading], slots: Slots) -> None:
         """Call ION for those of these customers who are due, as far as the slots reach."""
         claims = await self._claim(Stage.CALL, 0 if self._is_draining else slots.left, readings)
-        async with asyncio.TaskGroup() as tasks:
-            for claim in claims:
-                await self._places.acquire()
-                push = partial(self._pusher.push, slots=slots, listed=readings[claim.subject])
-                tasks.create_task(self._guarded(claim, push)).add_done_callback(lambda _: self._places.release())
+        with self._letting_go(claims):
+            async with asyncio.TaskGroup() as tasks:
+                for claim in claims:
+                    await self._places.acquire()
+                    push = partial(self._pusher.push, slots=slots, listed=readings[claim.subject])
+                    task = tasks.create_task(self._guarded(claim, push))
+                    task.add_done_callback(lambda _: self._places.release())
 
     async def push_unlisted(self, subjects: Collection[Subject]) -> None:
         """Call ION for some of these customers, with a look at each."""
-        for claim in await self._claim(Stage.CALL, 0 if self._is_draining else AT_ONCE, subjects):
-            await self._guarded(claim, self._push_alone)
+        claims = await self._claim(Stage.CALL, 0 if self._is_draining else AT_ONCE, subjects)
+        with self._letting_go(claims):
+            for claim in claims:
+                await self._guarded(claim, self._push_alone)
+
+    @contextmanager
+    def _letting_go(self, claims: Iterable[Claim]) -> Iterator[None]:
+        """Whose turn has not come when a listing is cut short is left to the lease: it is renewed no more."""
+        try:
+            yield
+        finally:
+            for claim in claims:
+                self._held.pop(claim.fence, None)
 
     async def renew(self) -> None:
         """Keep the leases of what is being worked on, for ever."""
