@@ -10,12 +10,12 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
@@ -31,9 +31,8 @@ from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
 from syncd.engine.create import Creator
-from syncd.engine.crowd import Crowd
 from syncd.engine.deliver import Deliver
-from syncd.engine.facts import Facts
+from syncd.engine.facts import Facts, FreshReadings
 from syncd.engine.guard import Guard
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
@@ -61,9 +60,6 @@ DRAIN_SECONDS = 25.0
 JUDGE_SECONDS = 0.2
 LEADER_SECONDS = 5.0
 """How often the leader's lease is renewed, and others ask whether it has run out."""
-
-
-Result = TypeVar("Result")
 
 
 class Events(Protocol):
@@ -107,7 +103,6 @@ class Parts:
     ion: IonClient
     events: Events
     sweeper: Sweeper
-    crowd: Crowd
     workers: Workers
     deliver: Deliver
     guard: Guard
@@ -116,8 +111,8 @@ class Parts:
 
 def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Metrics) -> Parts:
     store, clock = outside.store, outside.clock
-    fresh_ms, poll_ms = int(settings.sync.fresh_seconds * 1000), int(settings.poll.interval_seconds * 1000)
-    facts = Facts(fresh_ms, poll_ms, outside.rng)
+    readings = FreshReadings(int(settings.sync.fresh_seconds * 1000))
+    facts = Facts(readings, int(settings.poll.interval_seconds * 1000), outside.rng)
     gate = make_gate(settings, store, clock)
     ion = make_ion(settings, outside.wire, store, clock, gate, outside.owner, metrics)
     intents = Intents(metrics)
@@ -129,8 +124,6 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
     pusher = Pusher(store, ion, clock, facts, intents, book, creator, guard)
     reconciler = Reconciler(store, clock, facts, pairing, intents, book, guard)
     wakes = Wakes()
-    sweeper = Sweeper(store, ion, clock, facts, metrics)
-    workers = Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds)
     ingest = make_ingest(settings, mapping, store, clock, metrics)
 
     def on_progress(lags: Mapping[int, int]) -> None:
@@ -146,9 +139,8 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         gate,
         ion,
         outside.read_events(ingest, on_progress),
-        sweeper,
-        Crowd(store, ion, clock, facts, sweeper, workers),
-        workers,
+        Sweeper(store, ion, clock, facts, metrics),
+        Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds),
         Deliver(store, outside.sink, outside.posts, clock, facts, intents),
         guard,
         wakes,
@@ -322,7 +314,7 @@ class Daemon:
             parts.facts.policy = policy
 
     async def _sweep(self) -> None:
-        """One replica lists ION: from sweep to sweep an interval lies, and in between for crowds."""
+        """One replica sweeps: from start to start an interval lies."""
         parts = self._parts
         await self._orient()
         interval_ms = int(parts.settings.poll.interval_seconds * 1000)
@@ -337,9 +329,7 @@ class Daemon:
             if self._clock.now() >= due:
                 due = Millis(self._clock.now() + interval_ms)
                 await self._leased(SWEEP, self._sweep_once)
-            elif not await self._leased(SWEEP, self._serve_crowd):
-                seconds = (due - self._clock.now()) / 1000
-                await parts.wakes.wait(Loop.SWEEP, max(0.01, min(LEADER_SECONDS, seconds)))
+            await self._clock.sleep(max(0.01, min(LEADER_SECONDS, (due - self._clock.now()) / 1000)))
 
     async def _sweep_once(self) -> None:
         parts = self._parts
@@ -352,14 +342,6 @@ class Daemon:
             self._ion_problem = None
             say_sweep(sweep)
         await self._orient()
-
-    async def _serve_crowd(self) -> bool:
-        """Is there perhaps more to do at once?"""
-        try:
-            return await self._parts.crowd.serve()
-        except SideError as error:
-            log.warning("crowd_waits", reason=error.sentence, kind=type(error).__name__)
-            return False
 
     async def _orient(self) -> None:
         """What this replica, another, or one before a restart found out about ION."""
@@ -374,7 +356,7 @@ class Daemon:
         async with self._store.begin() as unit:
             return await unit.lease(name, self._owner, self._clock.now(), LEASE_MS)
 
-    async def _leased(self, name: str, work: Callable[[], Coroutine[None, None, Result]]) -> Result:
+    async def _leased(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Keep the lease while the work lasts."""
         task = asyncio.ensure_future(work())
         try:
@@ -384,7 +366,7 @@ class Daemon:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        return task.result()
+        task.result()
 
     async def _refresh_token(self) -> None:
         while True:

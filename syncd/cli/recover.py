@@ -50,7 +50,7 @@ async def _rebuild(settings: Settings) -> Rebuilt:
     from syncd.crm.kafka import read_whole
     from syncd.daemon import make_ingest
     from syncd.engine import rebuild
-    from syncd.engine.facts import Facts
+    from syncd.engine.facts import Facts, FreshReadings
     from syncd.engine.sweep import Sweeper
     from syncd.mapping import load_mapping
     from syncd.metrics import Metrics
@@ -72,7 +72,7 @@ async def _rebuild(settings: Settings) -> Rebuilt:
                 rebuilt.events += len(events)
                 step(read, total)
         async with open_ion(settings, store) as ion:
-            facts = Facts(0, int(settings.poll.interval_seconds * 1000))
+            facts = Facts(FreshReadings(0), int(settings.poll.interval_seconds * 1000))
             sweep = await Sweeper(store, ion, clock, facts, Metrics()).sweep()
         if sweep.outcome is not SweepOutcome.COMPLETE:
             raise UserError(f"the listing of ION was {sweep.outcome}: run `syncd rebuild` again")

@@ -22,8 +22,6 @@ MARGIN_MS = 50
 """Above the window, for the rounding of clocks."""
 DEMAND_MS = 5_000
 """How long a lane that was turned away keeps its claim."""
-SOON_MS = 3_000
-"""So long it is worth while to wait for more slots at once."""
 RECOVERY_MS = 10_000
 """After a throttle the rate grows by one call a minute in each such span."""
 
@@ -93,27 +91,23 @@ def new_ledger(limit: int, call_ms: int) -> Ledger:
     return Ledger(limit, call_ms, float(limit))
 
 
-def take(ledger: Ledger, lane: Lane, count: int, now: Millis, least: int | None = None) -> Granted | Refused:
-    """Ask for ``count`` slots at once, all or none.
-
-    With ``least``: for as many as there are, but for fewer than that only if more will not come soon.
-    """
+def take(ledger: Ledger, lane: Lane, count: int, now: Millis) -> Granted | Refused:
+    """Ask for ``count`` slots at once, all or none."""
     ledger = _aged(ledger, now)
     count = min(count, ledger.limit)
-    few = count if least is None else min(count, 2)
-    least = count if least is None else min(least, count, max(2, int(ledger.rate) // 2))
     if now < ledger.closed_until:
         return _refused(ledger, lane, now, ledger.closed_until - now)
-    capacity = max(int(ledger.rate), least)
+    capacity = max(int(ledger.rate), count)
     free = capacity - len(ledger.slots)
-    mine = int(SHARES[lane] * ledger.rate) - ledger.used(lane)
-    count = min(count, free, max(mine, int(free - _reserved(ledger, lane, now))))
-    if count >= least or (count >= few and _wait_ms(ledger, least - free, now) > SOON_MS):
+    reserved = _reserved(ledger, lane, now)
+    mine = SHARES[lane] * ledger.rate
+    within_share = ledger.used(lane) + count <= mine
+    if free >= count and (within_share or free - count >= reserved):
         taken = tuple(Slot(ledger.next_id + n, lane, now) for n in range(count))
         demand = {other: at for other, at in ledger.demand.items() if other is not lane}
         grown = replace(ledger, slots=ledger.slots + taken, next_id=ledger.next_id + count, demand=demand)
         return Granted(grown, tuple(slot.id for slot in taken))
-    return _refused(ledger, lane, now, _wait_ms(ledger, least - free, now))
+    return _refused(ledger, lane, now, _wait_ms(ledger, count - free, now))
 
 
 def end(ledger: Ledger, slot_id: int, now: Millis) -> Ledger:

@@ -1,4 +1,4 @@
-"""What a listing is good for: when it proves that somebody is missing (S10), and when it saves calls (S5)."""
+"""When does a sweep prove anything about what is missing? (S10)"""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ SIZE_TOLERANCE = 0.10
 RECENT_SWEEPS = 3
 MISSING_SWEEPS = 3
 """Complete sweeps in a row without a customer before a GET asks whether it is gone."""
-
-
-CROWD = 5
-"""So many customers that wait for a write are a crowd: a call saved counts for more than a GET's freshness."""
 
 
 class SweepOutcome(StrEnum):
@@ -60,12 +56,3 @@ def judge(listing: Listing, recent_sizes: Sequence[int]) -> SweepOutcome:
     if recent and listing.customers < max(recent) * (1 - SIZE_TOLERANCE):
         return SweepOutcome.SHRUNK
     return SweepOutcome.COMPLETE
-
-
-def is_crowd(waiting: int, pages: int) -> bool:
-    """A listing of so many pages takes fewer calls than a GET for each customer that waits for its write."""
-    return pages > 0 and waiting >= enough_for_a_crowd(pages)
-
-
-def enough_for_a_crowd(pages: int) -> int:
-    return max(CROWD, pages + 1)

@@ -110,20 +110,7 @@ class Unit(Outlook, Protocol):
 
     # the queue of customers to look at
     async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None: ...
-    async def claim(
-        self,
-        stage: Stage,
-        now: Millis,
-        lease_ms: int,
-        limit: int,
-        among: Collection[Subject] | None = None,
-        unlinked: bool = False,
-    ) -> list[Claim]:
-        """The oldest that are due and nobody holds; ``among`` these, or only customers without a link."""
-
-    async def crowd(self, now: Millis, limit: int) -> list[Subject]:
-        """Linked customers whose call to ION is due and held by nobody; lists no more than ``limit``."""
-
+    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]: ...
     async def renew(self, claims: Collection[Claim], until: Millis) -> None: ...
     async def check(self, claim: Claim) -> None: ...
     async def finish(self, claim: Claim, again: Again | None = None) -> None: ...
@@ -179,7 +166,6 @@ class Loop(StrEnum):
 
     DECIDE = "decide"
     PUSH = "push"
-    SWEEP = "sweep"
     JUDGE = "judge"
     SEND_COMMANDS = "send-commands"
     SEND_MESSAGES = "send-messages"
@@ -197,35 +183,27 @@ class Slots(Protocol):
 
     lane: Lane
 
-    @property
-    def left(self) -> int: ...
-
     def call(self) -> AbstractAsyncContextManager[None]: ...
 
 
 class Gate(Protocol):
     """The only door to ION: waits until the budget has room."""
 
-    def slots(self, lane: Lane, count: int = 1, least: int | None = None) -> AbstractAsyncContextManager[Slots]: ...
+    def slots(self, lane: Lane, count: int = 1) -> AbstractAsyncContextManager[Slots]: ...
 
 
 class Page(NamedTuple):
     readings: Sequence[Reading]
     announced: int | None
     """How many customers the side says there are in all, where it says so."""
-    is_repeated: bool
-    slots: Slots
-    """What is left of those that it was listed with."""
+    is_repeated: bool = False
 
 
 class Ion(Protocol):
     """ION as the flows see it. Each method raises a ``SideError`` of the kind that says what to do."""
 
     async def dialect(self) -> Dialect: ...
-    def list_customers(self, lane: Lane, writes: Callable[[], int] = ...) -> AsyncIterator[Page]:
-        """All pages; slots for so many ``writes`` are held from each page to the next."""
-        ...
-
+    def list_customers(self, lane: Lane) -> AsyncIterator[Page]: ...
     async def get(self, ion_id: str, slots: Slots) -> Reading | None: ...
     async def find_by_email(self, email: str, slots: Slots) -> list[Reading] | None:
         """``None``: this dialect can't be asked."""

@@ -7,10 +7,11 @@ fence. A lost answer leaves the intent unknown, and the next push looks before i
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
+from syncd.core.budget import Lane
 from syncd.core.decide import decide
 from syncd.core.errors import OutcomeUnknown, Rejected, SideError, Transient
 from syncd.core.intent import Intent, IntentState
@@ -18,8 +19,8 @@ from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.receipt import agree_on, arrived, receive
 from syncd.core.record import Reading, Record, is_stale, new_record, observe_reading, observe_write
-from syncd.core.values import Field, Millis, Side, Value, Values
-from syncd.core.work import Again, Claim
+from syncd.core.values import Field, Millis, Side, Subject, Value, Values
+from syncd.core.work import Again, Claim, Stage
 from syncd.engine.create import Creator, send_by
 from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
@@ -30,10 +31,24 @@ from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
 CALL_MS = 1_000
 """What lies between taking a listed reading that is just fresh enough and building a write on it."""
-CALLS = 2
-"""What one push takes at the most: a look, and a write."""
+CROWD = 5
+"""From so many customers waiting for a write on, a call saved counts for more than a GET's freshness."""
+
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The slots that a push takes.
+
+    A listing page serves for all on it, but an ION edit made since would be overwritten unseen. So
+    only a crowd is served by it; a lone write takes a GET, which narrows that to a moment.
+    """
+
+    slots: int
+    takes_listed_reading: bool
+    lane: Lane = Lane.WRITE
 
 
 class Pusher:
@@ -57,11 +72,19 @@ class Pusher:
         self._creator = creator
         self._guard = guard
 
-    async def push(self, claim: Claim, slots: Slots, listed: Reading | None = None) -> None:
-        """Do what the claimed customer needs done in ION; the claim is finished or put off after.
+    async def needs(self, subject: Subject) -> Need:
+        """What a push of this customer will take, as things stand."""
+        async with self._store.begin() as unit:
+            pair = await load_pair(unit, subject)
+            waiting, _ = (await unit.pending()).get(Stage.CALL, (0, 0))
+        if pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
+            return Need(1, takes_listed_reading=False, lane=Lane.VERIFY)
+        is_crowd = waiting >= CROWD
+        listed = is_crowd and self._listed_reading(pair) is not None
+        return Need(1 if listed else 2, takes_listed_reading=listed)
 
-        ``listed``: a reading from a listing, which saves the look.
-        """
+    async def push(self, claim: Claim, slots: Slots, need: Need) -> None:
+        """Do what the claimed customer needs done in ION; the claim is finished or put off after."""
         async with self._store.begin() as unit:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)
@@ -70,19 +93,20 @@ class Pusher:
             if pair.subject != claim.subject or pair.customer is None or is_idle:
                 await self._put_off(claim, Again(self._clock.now()))
             elif pair.link is not None:
-                await self._update(claim, pair, pair.link, slots, listed)
+                await self._update(claim, pair, pair.link, slots, need)
             else:
                 await self._creator.create(claim, pair, slots)
         except SideError as error:  # before any intent: nothing was written
             await self._put_off(claim, self._facts.again_after(error, claim, self._clock.now()))
 
-    async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots, listed: Reading | None) -> None:
-        # After a lost answer only a look that was asked for since says what became of it.
-        reading = listed if pair.unresolved is None else None
-        reading = reading or await self._ion.get(link.ion_id, slots)
+    async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots, need: Need) -> None:
+        reading = self._listed_reading(pair) if need.takes_listed_reading else None
+        if reading is None:
+            reading = await self._ion.get(link.ion_id, slots)
         if reading is None:
             await self._not_there(claim, link.ion_id)
             return
+        self._facts.fresh.remember(reading)
         written = await self._write_down(claim, reading)
         if written is None:
             return
@@ -94,6 +118,12 @@ class Pusher:
         else:
             await self._record_receipt(claim, intent, reading, answer)
 
+    def _listed_reading(self, pair: Pair) -> Reading | None:
+        """A reading young enough, and younger than any write whose answer was lost."""
+        if pair.link is None or pair.unresolved is not None:
+            return None
+        return self._facts.fresh.get(pair.link.ion_id, self._clock.now())
+
     async def _write_down(self, claim: Claim, reading: Reading) -> tuple[Intent, Values] | None:
         """Fold the reading in, decide with the newest records, and store the intent.
 
@@ -101,7 +131,7 @@ class Pusher:
         never shows. ``None``: nothing is to be written, and the claim is finished.
         """
         policy, now = self._facts.known_policy(), self._clock.now()
-        if now - reading.asked > self._facts.fresh_ms + CALL_MS:
+        if now - reading.asked > self._facts.fresh.fresh_ms + CALL_MS:
             raise Transient("ION's answer came too late to build a write on it")
         async with self._store.begin() as unit:
             await unit.check(claim)
@@ -112,6 +142,7 @@ class Pusher:
             link = pair.link
             before = pair.ion or new_record(Side.ION, reading.ion_id)
             if is_stale(before, reading):
+                self._facts.fresh.forget(reading.ion_id)
                 raise Transient("ION answered with an older state than it showed before")
             ion = observe_reading(before, reading, self._facts.listed_from)
             link, waiting = await self._intents.confirm_commands(unit, pair, link, policy, now)
@@ -175,6 +206,7 @@ class Pusher:
 
     async def _record_receipt(self, claim: Claim, intent: Intent, reading: Reading, answer: Reading) -> None:
         policy, now = self._facts.known_policy(), self._clock.now()
+        self._facts.fresh.forget(answer.ion_id)
         async with self._store.begin() as unit:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)

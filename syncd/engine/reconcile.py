@@ -20,7 +20,7 @@ from syncd.core.decide import Decision, Rule, decide
 from syncd.core.flap import FLAP_WINDOW_MS, MAX_WRITES, flapping
 from syncd.core.intent import Kind
 from syncd.core.link import Link, LinkState
-from syncd.core.listing import CROWD, MISSING_SWEEPS
+from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.policy import Policy
 from syncd.core.record import Record, settle_fields
 from syncd.core.values import Millis, Side
@@ -36,9 +36,6 @@ from syncd.engine.ports import Clock, Store, Unit
 WRITE_SPACING_MS = 10_000
 """One customer's ION record is written at most once in this time, so that a burst of edits costs
 one write at once and one at the end (S5)."""
-
-GATHER_MS = 2_000
-"""A write that may be one of a crowd waits so long for the crowd to gather."""
 
 log = structlog.get_logger()
 
@@ -105,13 +102,8 @@ class Reconciler:
             patience = await self._intents.command_crm(unit, link, decision, waiting, now)
         if Side.ION in admitted:
             # Picked up by ``workers.Workers.push``, carried out by ``push.Pusher``.
-            wait_ms = GATHER_MS if await self._is_one_of_many(unit, now) else 0
-            return Again(Millis(max(now + wait_ms, link.written_at + WRITE_SPACING_MS)), Stage.CALL, attempts)
+            return Again(Millis(max(now, link.written_at + WRITE_SPACING_MS)), Stage.CALL, attempts)
         return patience
-
-    async def _is_one_of_many(self, unit: Unit, now: Millis) -> bool:
-        """More are about to be decided: if they are to be written too, a listing serves all (S5)."""
-        return self._facts.crowd_pages(now) > 0 and await unit.undecided(now, now, CROWD) >= CROWD
 
     async def _decide(self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis) -> tuple[Link, Decision]:
         """The decision, and the link with its new base; fields that flap are frozen first (S6)."""

@@ -37,7 +37,8 @@ class Sweeper:
             sweeps = await unit.recent_sweeps(RECENT_SWEEPS)
         complete = [sweep for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
         if complete and complete[0].started > self._facts.listed_from:
-            self._facts.remember_listing(complete[0])
+            self._facts.listed_from = complete[0].started
+            self._facts.listing_ms = complete[0].ended - complete[0].started
 
     async def sweep(self) -> Sweep:
         """List ION once. A failed page ends the sweep; what was read until then counts.
@@ -54,7 +55,7 @@ class Sweeper:
                 announced = page.announced
                 listed.update(reading.ion_id for reading in page.readings)
                 is_repeated |= page.is_repeated or _is_repeat(page, prints)
-                changed += await self.observe(page.readings, changed)
+                changed += await self._observe(page.readings, changed)
                 if is_repeated:
                     break  # it proves nothing any more, and may never end
         except SideError as error:
@@ -65,10 +66,12 @@ class Sweeper:
             raise failure
         return sweep
 
-    async def observe(self, readings: Sequence[Reading], so_far: int = 0) -> int:
+    async def _observe(self, readings: Sequence[Reading], so_far: int) -> int:
         """Fold one page in; how many records changed."""
         now = self._clock.now()
         readings = list({reading.ion_id: reading for reading in readings}.values())
+        for reading in readings:
+            self._facts.fresh.remember(reading)
         async with self._store.begin() as unit:
             known = await unit.records(Side.ION, [reading.ion_id for reading in readings])
             changed: list[Record] = []
@@ -102,7 +105,8 @@ class Sweeper:
             await unit.save_sweep(sweep)
             await unit.save_progress(SWEEP, 0)
         if outcome is SweepOutcome.COMPLETE:
-            self._facts.remember_listing(sweep)
+            self._facts.listed_from = started
+            self._facts.listing_ms = ended - started
         self._counters.sweep(outcome.value, (ended - started) / 1000)
         return sweep
 

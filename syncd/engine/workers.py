@@ -7,28 +7,21 @@ another takes over. One customer's trouble never holds up another's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from syncd.core.budget import Lane
 from syncd.core.errors import LostLease, StoreConflict
-from syncd.core.listing import enough_for_a_crowd, is_crowd
-from syncd.core.record import Reading
-from syncd.core.values import Millis, Subject
+from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Stage
 from syncd.engine.facts import Facts
-from syncd.engine.ports import Clock, Gate, Loop, Slots, Store
-from syncd.engine.push import CALLS, Pusher
+from syncd.engine.ports import Clock, Gate, Loop, Store
+from syncd.engine.push import Pusher
 from syncd.engine.reconcile import Reconciler
 
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
 MAX_DECIDING, MAX_PUSHING = 100, 32
-CROWD_SECONDS = 1.0
-"""The longest rest of a replica that leaves a crowd to the leader."""
 AT_ONCE = 8
 """Customers decided side by side: enough to keep PostgreSQL busy while we think."""
 
@@ -82,16 +75,14 @@ class Workers:
         self._wakes = wakes
         self._idle_seconds = idle_seconds
         self._held: dict[int, Claim] = {}
-        self._places = asyncio.Semaphore(MAX_PUSHING)
-        self._waiting: asyncio.Task[None] | None = None
-        """The push that waits for its slots; while it does, the others stay in the queue, for anybody."""
+        self._waiting: set[asyncio.Task[None]] = set()
         self._is_draining = False
 
     def drain(self) -> None:
         """Start nothing new, let calls under way end, give back what still waits for its turn."""
         self._is_draining = True
-        if self._waiting is not None:
-            self._waiting.cancel()
+        for task in self._waiting:
+            task.cancel()
         self._wakes.ring(*Loop)
 
     async def decide(self) -> None:
@@ -104,55 +95,20 @@ class Workers:
                 await self._idle(Stage.DECIDE)
 
     async def push(self) -> None:
-        """Call ION for whoever is due, as many at a time as make sense, until drained.
-
-        One at a time waits for its slots; the others stay in the queue, for anybody. A crowd is left
-        to ``crowd.Crowd``.
-        """
+        """Call ION for whoever is due, as many at a time as make sense, until drained."""
+        places = asyncio.Semaphore(MAX_PUSHING)
         async with asyncio.TaskGroup() as tasks:
             while not self._is_draining:
-                await self._places.acquire()
-                is_crowd, claims = await self._claim_call()
+                await places.acquire()
+                claims = await self._claim(Stage.CALL, 1)
                 for claim in claims:
-                    turn = asyncio.Event()
-                    self._waiting = tasks.create_task(self._guarded(claim, partial(self._push_alone, turn=turn)))
-                    self._waiting.add_done_callback(lambda _, turn=turn: turn.set())  # type: ignore[misc]
-                    self._waiting.add_done_callback(lambda _: self._places.release())
-                    await turn.wait()
-                if is_crowd:
-                    self._wakes.ring(Loop.SWEEP)
+                    task = tasks.create_task(self._guarded(claim, self._push_one))
+                    self._waiting.add(task)
+                    task.add_done_callback(self._waiting.discard)
+                    task.add_done_callback(lambda _: places.release())
                 if not claims:
-                    self._places.release()
-                    await self._idle(Stage.CALL, CROWD_SECONDS if is_crowd else 0.001)
-        for _ in range(MAX_PUSHING):
-            await self._places.acquire()  # what a crowd has under way ends too
-
-    async def push_listed(self, readings: Mapping[Subject, Reading], slots: Slots) -> None:
-        """Call ION for those of these customers who are due, as far as the slots reach."""
-        claims = await self._claim(Stage.CALL, 0 if self._is_draining else slots.left, readings)
-        with self._letting_go(claims):
-            async with asyncio.TaskGroup() as tasks:
-                for claim in claims:
-                    await self._places.acquire()
-                    push = partial(self._pusher.push, slots=slots, listed=readings[claim.subject])
-                    task = tasks.create_task(self._guarded(claim, push))
-                    task.add_done_callback(lambda _: self._places.release())
-
-    async def push_unlisted(self, subjects: Collection[Subject]) -> None:
-        """Call ION for some of these customers, with a look at each."""
-        claims = await self._claim(Stage.CALL, 0 if self._is_draining else AT_ONCE, subjects)
-        with self._letting_go(claims):
-            for claim in claims:
-                await self._guarded(claim, self._push_alone)
-
-    @contextmanager
-    def _letting_go(self, claims: Iterable[Claim]) -> Iterator[None]:
-        """Whose turn has not come when a listing is cut short is left to the lease: it is renewed no more."""
-        try:
-            yield
-        finally:
-            for claim in claims:
-                self._held.pop(claim.fence, None)
+                    places.release()
+                    await self._idle(Stage.CALL)
 
     async def renew(self) -> None:
         """Keep the leases of what is being worked on, for ever."""
@@ -162,27 +118,16 @@ class Workers:
                 async with self._store.begin() as unit:
                     await unit.renew(list(self._held.values()), Millis(self._clock.now() + LEASE_MS))
 
-    async def _push_alone(self, claim: Claim, turn: asyncio.Event | None = None) -> None:
-        async with self._gate.slots(Lane.WRITE, CALLS) as slots:
-            if turn is not None:
-                self._waiting = None  # from here on it is let finish
-                turn.set()
-            await self._pusher.push(claim, slots)
+    async def _push_one(self, claim: Claim) -> None:
+        need = await self._pusher.needs(claim.subject)
+        async with self._gate.slots(need.lane, need.slots) as slots:
+            if task := asyncio.current_task():
+                self._waiting.discard(task)  # from here on it is let finish
+            await self._pusher.push(claim, slots, need)
 
-    async def _claim_call(self) -> tuple[bool, list[Claim]]:
-        """Is there a crowd, and the next to be pushed who is no part of it."""
-        now, pages = self._clock.now(), self._facts.crowd_pages(self._clock.now())
+    async def _claim(self, stage: Stage, limit: int) -> list[Claim]:
         async with self._store.begin() as unit:
-            waiting = len(await unit.crowd(now, enough_for_a_crowd(pages))) if pages else 0
-            crowd = is_crowd(waiting, pages)
-            return crowd, self._hold(await unit.claim(Stage.CALL, now, LEASE_MS, 1, unlinked=crowd))
-
-    async def _claim(self, stage: Stage, limit: int, among: Collection[Subject] | None = None) -> list[Claim]:
-        async with self._store.begin() as unit:
-            claims = await unit.claim(stage, self._clock.now(), LEASE_MS, limit, among)
-        return self._hold(claims)
-
-    def _hold(self, claims: list[Claim]) -> list[Claim]:
+            claims = await unit.claim(stage, self._clock.now(), LEASE_MS, limit)
         self._held.update({claim.fence: claim for claim in claims})
         return claims
 
@@ -213,8 +158,8 @@ class Workers:
         except Exception as error:  # the store is away: the lease runs out by itself
             log.warning("claim_left_to_its_lease", subject=claim.subject, reason=type(error).__name__)
 
-    async def _idle(self, stage: Stage, least: float = 0.001) -> None:
+    async def _idle(self, stage: Stage) -> None:
         async with self._store.begin() as unit:
             due = await unit.next_due(stage)
         seconds = self._idle_seconds if due is None else (due - self._clock.now()) / 1000
-        await self._wakes.wait(LOOP_OF[stage], min(self._idle_seconds, max(least, seconds)))
+        await self._wakes.wait(LOOP_OF[stage], min(self._idle_seconds, max(0.001, seconds)))

@@ -6,7 +6,7 @@ password of a portal user that ION makes by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -30,8 +30,6 @@ from syncd.ion.wire import Wire
 DIALECTS: Mapping[Dialect, ModuleType] = {Dialect.LIVE: live, Dialect.SEED: seed}
 PAGE_SIZES = (1000, 500, 200, 100, 50, 10)
 """Tried from the largest; the first that the server takes is remembered."""
-FEW_OF_MANY = 4
-"""Of the slots for a page's writes, at least what one in so many of the budget's makes is waited for."""
 SECRET_KEYS = frozenset({"password", "user"})
 
 log = structlog.get_logger()
@@ -95,27 +93,22 @@ class IonClient:
                 await self._list_page(None, slots)
         return self._dialect or Dialect.LIVE
 
-    async def list_customers(self, lane: Lane, writes: Callable[[], int] = lambda: 0) -> AsyncIterator[Page]:
-        """All pages, one call each. Raises where a page can't be read: the listing is not complete.
-
-        ``writes``: so many calls are to follow a page. Their slots are taken with the page's own, for
-        a page whose slots come too late is listed for nothing.
-        """
+    async def list_customers(self, lane: Lane) -> AsyncIterator[Page]:
+        """All pages, one call each. Raises where a page can't be read: the listing is not complete."""
         cursor, read, seen = None, 0, set[str]()
         await self.known_dialect()
         while True:
-            count = 1 + writes()
-            async with self._gate.slots(lane, count, min(count, 1 + self._gate.limit // FEW_OF_MANY)) as slots:
+            async with self._gate.slots(lane) as slots:
                 body, asked, answered = await self._list_page(cursor, slots)
-                speech = DIALECTS[self._dialect or Dialect.LIVE]
-                raws = speech.customers(body)
-                read += len(raws)
-                readings = [reading for raw in raws if (reading := self._reading(raw, asked, answered)) is not None]
-                if len(readings) != len(raws):
-                    log.warning("listed_customer_without_id", count=len(raws) - len(readings))
-                following = speech.next_cursor(body, cursor, read)
-                is_repeated = following is not None and following in seen
-                yield Page(readings, speech.announced(body), is_repeated, slots)
+            speech = DIALECTS[self._dialect or Dialect.LIVE]
+            raws = speech.customers(body)
+            read += len(raws)
+            readings = [reading for raw in raws if (reading := self._reading(raw, asked, answered)) is not None]
+            if len(readings) != len(raws):
+                log.warning("listed_customer_without_id", count=len(raws) - len(readings))
+            following = speech.next_cursor(body, cursor, read)
+            is_repeated = following is not None and following in seen
+            yield Page(readings, speech.announced(body), is_repeated)
             if following is None or is_repeated:
                 return
             seen.add(following)

@@ -38,22 +38,22 @@ class BudgetGate:
     def __init__(self, store: Store, clock: Clock, calls_per_minute: int, call_ms: int) -> None:
         self._store = store
         self._clock = clock
-        self.limit = calls_per_minute
+        self._limit = calls_per_minute
         self._call_ms = call_ms
         self._turn: dict[Lane, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._freed = asyncio.Event()
         self.circuit = Circuit()
 
     @asynccontextmanager
-    async def slots(self, lane: Lane, count: int = 1, least: int | None = None) -> AsyncIterator[SlotsInHand]:
-        """Wait for ``count`` slots, all at once, or for ``least`` of them; what is not used goes back untouched."""
-        hand = SlotsInHand(self, lane, *await self.take(lane, count, least))
+    async def slots(self, lane: Lane, count: int = 1) -> AsyncIterator[SlotsInHand]:
+        """Wait for ``count`` slots, all at once; what is not used goes back untouched."""
+        hand = SlotsInHand(self, lane, *await self.take(lane, count))
         try:
             yield hand
         finally:
             await asyncio.shield(hand.give_back())
 
-    async def take(self, lane: Lane, count: int, least: int | None = None) -> tuple[list[int], Millis]:
+    async def take(self, lane: Lane, count: int) -> tuple[list[int], Millis]:
         """The slots, and when the ledger says that they were taken."""
         async with self._turn[lane]:  # first come, first served within a lane
             while True:
@@ -62,7 +62,7 @@ class BudgetGate:
                     await self._wait(wait_ms / 1000)
                     continue
                 now = self._clock.now()
-                answer = await self._ask(lane, count, now, least)
+                answer = await self._ask(lane, count, now)
                 if isinstance(answer, Granted):
                     self.circuit = self.circuit.probing(self._clock.now())
                     return list(answer.slots), now
@@ -98,12 +98,12 @@ class BudgetGate:
 
     async def ledger(self) -> Ledger:
         async with self._store.begin() as unit:
-            return await unit.ledger() or new_ledger(self.limit, self._call_ms)
+            return await unit.ledger() or new_ledger(self._limit, self._call_ms)
 
-    async def _ask(self, lane: Lane, count: int, now: Millis, least: int | None) -> Granted | Refused:
+    async def _ask(self, lane: Lane, count: int, now: Millis) -> Granted | Refused:
         async with self._store.begin() as unit:
-            known = await unit.ledger() or new_ledger(self.limit, self._call_ms)
-            answer = take(with_limits(known, self.limit, self._call_ms), lane, count, now, least)
+            known = await unit.ledger() or new_ledger(self._limit, self._call_ms)
+            answer = take(with_limits(known, self._limit, self._call_ms), lane, count, now)
             await unit.save_ledger(answer.ledger)
         return answer
 
@@ -132,10 +132,6 @@ class SlotsInHand:
         self.lane = lane
         self._slots = slots
         self._taken = taken
-
-    @property
-    def left(self) -> int:
-        return len(self._slots)
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:

@@ -23,7 +23,7 @@ from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.match import Candidate, Keys, keys_of
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Record
-from syncd.core.values import Millis, Side, Subject, split_subject
+from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import (
     Again,
     Claim,
@@ -302,19 +302,11 @@ class MemoryUnit:
                 queued = replace(known, stage=Stage.DECIDE, due=due, generation=known.generation + 1, attempts=0)
             self._put("queue", subject, queued)
 
-    async def claim(
-        self,
-        stage: Stage,
-        now: Millis,
-        lease_ms: int,
-        limit: int,
-        among: Collection[Subject] | None = None,
-        unlinked: bool = False,
-    ) -> list[Claim]:
+    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]:
         due = [
             (queued.since, subject, queued)
-            for subject, queued in self._free(stage, now)
-            if (among is None or subject in among) and not (unlinked and self._is_linked(subject))
+            for subject, queued in self._table("queue").items()
+            if queued.stage is stage and queued.due <= now and queued.leased_until <= now
         ]
         claims = []
         for since, subject, queued in sorted(due, key=lambda item: item[:2])[:limit]:
@@ -322,20 +314,6 @@ class MemoryUnit:
             self._put("queue", subject, replace(queued, fence=fence, leased_until=Millis(now + lease_ms)))
             claims.append(Claim(subject, stage, fence, queued.generation, since, queued.attempts))
         return claims
-
-    async def crowd(self, now: Millis, limit: int) -> list[Subject]:
-        return [subject for subject, _ in self._free(Stage.CALL, now) if self._is_linked(subject)][:limit]
-
-    def _free(self, stage: Stage, now: Millis) -> list[tuple[Subject, _Queued]]:
-        return [
-            (subject, queued)
-            for subject, queued in self._table("queue").items()
-            if queued.stage is stage and queued.due <= now and queued.leased_until <= now
-        ]
-
-    def _is_linked(self, subject: Subject) -> bool:
-        side, customer_id = split_subject(subject)
-        return side is Side.CRM and customer_id in self._table("links")
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None:
         for claim in claims:

@@ -16,15 +16,12 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Select,
     Table,
-    and_,
     bindparam,
     case,
     delete,
     event,
-    exists,
     extract,
     func,
     insert,
@@ -45,7 +42,7 @@ from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
 from syncd.core.match import Candidate, Keys, Tier
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Record
-from syncd.core.values import Millis, Side, Subject, subject_of
+from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import (
     Again,
     Claim,
@@ -89,18 +86,9 @@ DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & INTENTS.c.state.in_(
     [IntentState.PREPARED.value, IntentState.SENT.value]
 )
 OPEN_STATES = [state.value for state in OPEN]
-CRM_PREFIX = subject_of(Side.CRM, "")
-IS_LINKED = QUEUE.c.subject.startswith(CRM_PREFIX) & exists().where(
-    LINKS.c.crm_id == func.substr(QUEUE.c.subject, len(CRM_PREFIX) + 1)
-)
 SQLITE_BUSY_MS = 10_000
 CONNECTIONS = 16
 """Kept open by one process. More are opened for a crowd, and closed again, which costs more than they do."""
-
-
-def _is_free(stage: Stage, now: Millis) -> ColumnElement[bool]:
-    """Due, and held by nobody."""
-    return and_(QUEUE.c.stage == stage.value, QUEUE.c.due <= now, QUEUE.c.leased_until <= now)
 
 
 def async_url(url: str) -> str:
@@ -480,21 +468,14 @@ class SqlUnit:
         ]
         await self._connection.execute(statement, rows)
 
-    async def claim(
-        self,
-        stage: Stage,
-        now: Millis,
-        lease_ms: int,
-        limit: int,
-        among: Collection[Subject] | None = None,
-        unlinked: bool = False,
-    ) -> list[Claim]:
-        query = select(QUEUE).where(_is_free(stage, now))
-        if among is not None:
-            query = query.where(QUEUE.c.subject.in_(list(among)))
-        if unlinked:
-            query = query.where(~IS_LINKED)
-        query = query.order_by(QUEUE.c.since).limit(limit).with_for_update(skip_locked=True)
+    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]:
+        query = (
+            select(QUEUE)
+            .where(QUEUE.c.stage == stage.value, QUEUE.c.due <= now, QUEUE.c.leased_until <= now)
+            .order_by(QUEUE.c.since)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
         claims = [
             Claim(
                 Subject(row.subject),
@@ -512,10 +493,6 @@ class SqlUnit:
             ]
             await self._update_by_key(QUEUE, rows)
         return claims
-
-    async def crowd(self, now: Millis, limit: int) -> list[Subject]:
-        query = select(QUEUE.c.subject).where(_is_free(Stage.CALL, now), IS_LINKED).limit(limit)
-        return [Subject(row.subject) for row in await self._rows(query)]
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None:
         fences = [claim.fence for claim in claims]

@@ -316,23 +316,6 @@ class TestTheQueue:
             await unit.enqueue([Subject("crm:old")], Millis(NOW - 5))
             assert [claim.subject for claim in await claimed(unit)] == ["crm:old", "crm:new"]
 
-    async def test_some_of_them_or_those_without_a_link(self, store: Store) -> None:
-        subjects = [Subject("crm:1"), Subject("crm:2"), Subject("crm:3"), Subject("ion:1")]
-        async with store.begin() as unit:
-            for crm_id in ("1", "2"):
-                await unit.add_link(replace(LINK, crm_id=CrmId(crm_id), ion_id=IonId(f"7{crm_id}")))
-            await unit.enqueue(subjects, NOW)
-            for claim in await claimed(unit):
-                await unit.finish(claim, Again(NOW, Stage.CALL))
-            assert sorted(await unit.crowd(NOW, 9)) == subjects[:2]
-            assert len(await unit.crowd(NOW, 1)) == 1
-            assert await unit.crowd(Millis(NOW - 1), 9) == []
-            [one] = await unit.claim(Stage.CALL, NOW, 1_000, 9, among=[Subject("crm:2"), Subject("crm:9")])
-            assert one.subject == "crm:2"
-            assert await unit.crowd(NOW, 9) == ["crm:1"], "the other is held by somebody"
-            rest = await unit.claim(Stage.CALL, NOW, 1_000, 9, unlinked=True)
-            assert sorted(claim.subject for claim in rest) == ["crm:3", "ion:1"]
-
     async def test_finished_means_gone(self, store: Store) -> None:
         async with store.begin() as unit:
             await unit.enqueue([Subject("crm:1")], NOW)

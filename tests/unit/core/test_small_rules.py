@@ -9,7 +9,7 @@ import pytest
 from syncd.core import errors
 from syncd.core.intent import LIFE, Intent, IntentState, Kind, intent_id
 from syncd.core.link import How, Link, LinkState, Spelling
-from syncd.core.listing import Listing, SweepOutcome, is_crowd, judge
+from syncd.core.listing import Listing, SweepOutcome, judge
 from syncd.core.policy import ION_ACCESS, ION_REQUIRES, Access, Dialect, Direction, FieldRule, Policy, plain_key
 from syncd.core.receipt import agree_on, arrived, receive, region_of, side_label
 from syncd.core.values import (
@@ -53,22 +53,6 @@ LISTINGS = [
 def test_when_a_sweep_proves_anything(seen: Listing, recent: list[int], outcome: SweepOutcome) -> None:
     assert judge(seen, recent) is outcome
     assert outcome.was_read_through is (outcome in (SweepOutcome.COMPLETE, SweepOutcome.SHRUNK))
-
-
-CROWDS = [
-    (4, 1, False),
-    (5, 1, True),
-    (5, 4, True),
-    (5, 5, False),
-    (300, 299, True),
-    (300, 300, False),
-    (9, 0, False),
-]
-
-
-@pytest.mark.parametrize(("waiting", "pages", "is_one"), CROWDS)
-def test_a_listing_serves_where_it_costs_less_than_a_look_at_each(waiting: int, pages: int, is_one: bool) -> None:
-    assert is_crowd(waiting, pages) is is_one
 
 
 def intent(**changes: object) -> Intent:
