@@ -91,8 +91,11 @@ async def require_current(engine: AsyncEngine) -> None:
 async def _said_plainly() -> AsyncIterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except Exception as error:
         cause = getattr(error, "orig", None) or error
+        # What PostgreSQL says to a new connection comes as the driver's own exception.
+        if not isinstance(error, SQLAlchemyError | OSError) and not hasattr(cause, "sqlstate"):
+            raise
         is_away = isinstance(cause, OSError) or str(getattr(cause, "sqlstate", "")).startswith(AWAY)
         kind = StoreAway if is_away else UserError
         raise kind(f"the database can't be used: {str(cause).splitlines()[0]}") from None

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from syncd.core.errors import BadConfiguration, UserError
+from syncd.core.errors import BadConfiguration, StoreAway, UserError
 from syncd.store import schema
 from syncd.store.sql import make_engine
 
@@ -81,3 +81,26 @@ async def test_a_newer_schema_that_does_not_is_refused(engine: AsyncEngine, told
 async def test_an_empty_database_is_not_one_to_look_at(engine: AsyncEngine) -> None:
     with pytest.raises(UserError, match="is empty"):
         await schema.require_current(engine)
+
+
+async def test_a_server_that_is_starting_up_is_away_and_waited_for() -> None:
+    async def starting_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readexactly(8)
+        if first[4:] == (80877103).to_bytes(4):  # it asks for TLS
+            writer.write(b"N")
+            first = await reader.readexactly(8)
+        await reader.readexactly(int.from_bytes(first[:4]) - 8)
+        body = b"SFATAL\x00VFATAL\x00C57P03\x00Mthe database system is starting up\x00\x00"
+        writer.write(b"E" + (len(body) + 4).to_bytes(4) + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(starting_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    engine = make_engine(f"postgresql://syncd@127.0.0.1:{port}/syncd")
+    try:
+        with pytest.raises(StoreAway, match="starting up"):
+            await schema.upgrade(engine)
+    finally:
+        await engine.dispose()
+        server.close()
