@@ -2,7 +2,7 @@
 
 Daemons as processes on real Kafka and PostgreSQL, one and three of them, in alternating runs. The limit:
 ``n`` calls, the fewest that are safe (a PUT each, and the listings that the daemon made meanwhile), at
-``R`` in any sliding minute. ``python -m bench.drain``.
+``R`` in any sliding minute. ``python -m bench.drain``; ``BENCH_TIMELINE=1`` says when which calls were made.
 """
 
 from __future__ import annotations

@@ -37,6 +37,16 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     broker.stop()
 
 
+@pytest.fixture
+def broker(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka) -> Iterator[Kafka]:
+    """A broker that may be killed; ``kafka`` has seen to it that there is one to be had."""
+    own = Kafka(tmp_path_factory.mktemp("own-kafka"))
+    own.prepare()
+    own.start()
+    yield own
+    own.kill()
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL; the URL of its maintenance database."""

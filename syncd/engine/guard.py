@@ -55,8 +55,7 @@ class Guard:
         admission = Admission(self, unit, known, now)
         yield admission
         stale = [c.id for c in known.values() if c.id not in admission.wanted and c.state is not ChangeState.SPENT]
-        if stale:
-            await unit.drop_changes(stale)
+        await unit.drop_changes(stale)
 
     def knows(self, change: Change) -> bool:
         """It was decided under the configuration and version that run now."""

@@ -17,13 +17,13 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from syncd.sim.ion import serve_app
 from syncd.sim.people import make_customer
 
 FIELDS = ("company", "email", "country", "phone", "address", "contact", "title", "language", "status")
+BATCH, PAUSE_SECONDS, PATIENCE_MS = 500, 0.02, 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Crm:
     versions: dict[str, int] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     """Command id to the customer it was applied to."""
-    events: list[tuple[str, bytes | None]] = field(default_factory=list)
+    events: list[tuple[str, bytes]] = field(default_factory=list)
     next_id: int = 1
     commands: int = 0
     notices: list[dict[str, Any]] = field(default_factory=list)
@@ -205,42 +205,59 @@ async def on_kafka(crm: Crm) -> AsyncIterator[None]:
 
 
 async def _send_events(crm: Crm) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=crm.options.bootstrap_servers)
-    await _started(producer)
-    try:
-        while True:
-            while crm.events:
-                key, value = crm.events[0]
-                await producer.send_and_wait(crm.options.events_topic, key=key.encode(), value=value)
-                crm.events.pop(0)
-            await asyncio.sleep(0.02)
-    finally:
-        await producer.stop()
+    """In order, each until the brokers have it; what they took without saying so is told again."""
+    producer = Producer({**_client(crm), "max.in.flight": 1, "message.timeout.ms": PATIENCE_MS})
+    while True:
+        if crm.events:
+            del crm.events[: await asyncio.to_thread(_send, producer, crm.options.events_topic, crm.events[:BATCH])]
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _send(producer: Producer, topic: str, events: list[tuple[str, bytes]]) -> int:
+    """How many of them, from the first on, the brokers have now."""
+    refused = set[int]()
+    for number, (key, value) in enumerate(events):
+
+        def told(error: KafkaError | None, _: Message, number: int = number) -> None:
+            if error is not None:
+                refused.add(number)
+
+        producer.produce(topic, key=key.encode(), value=value, on_delivery=told)
+    producer.flush()
+    return min(refused, default=len(events))
 
 
 async def _read_commands(crm: Crm) -> None:
-    consumer = AIOKafkaConsumer(
-        crm.options.commands_topic,
-        bootstrap_servers=crm.options.bootstrap_servers,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        metadata_max_age_ms=2_000,
+    """From the first on at each start: the CRM knows which it has done."""
+    consumer = Consumer(
+        {**_client(crm), "group.id": "crm", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
     )
-    await _started(consumer)
     try:
-        async for record in consumer:
-            crm.apply(orjson.loads(record.value))
+        places: list[TopicPartition] = []
+        while not places:
+            await asyncio.sleep(PAUSE_SECONDS)
+            places = await asyncio.to_thread(_partitions, consumer, crm.options.commands_topic)
+        consumer.assign(places)
+        while True:
+            for record in await asyncio.to_thread(consumer.consume, BATCH, PAUSE_SECONDS):
+                value = record.value()
+                if record.error() is None and value is not None:
+                    crm.apply(orjson.loads(value))
     finally:
-        await consumer.stop()
+        consumer.close()
 
 
-async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    while True:
-        try:
-            await client.start()
-            return
-        except KafkaError:
-            await asyncio.sleep(0.5)
+def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    """None while there is no such topic, or no broker to ask."""
+    try:
+        known = consumer.list_topics(topic, timeout=PATIENCE_MS / 1_000).topics[topic].partitions
+    except KafkaException:
+        return []
+    return [TopicPartition(topic, number, OFFSET_BEGINNING) for number in known]
+
+
+def _client(crm: Crm) -> dict[str, str | int | bool]:
+    return {"bootstrap.servers": crm.options.bootstrap_servers or "", "log_level": 0}
 
 
 async def serve_crm(options: CrmOptions, port: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,16 +43,6 @@ FAULTS = (
     "status",
 )
 ORDER_SECONDS = 2.5
-
-
-@pytest.fixture
-def broker(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka) -> Iterator[Kafka]:
-    """A broker that may be killed; ``kafka`` has seen to it that there is one to be had."""
-    own = Kafka(tmp_path_factory.mktemp("chaos-kafka"))
-    own.prepare()
-    own.start()
-    yield own
-    own.kill()
 
 
 class Chaos:
@@ -258,4 +247,5 @@ def _settle(world: World, chaos: Chaos) -> None:
     try:
         eventually(is_even, "both sides are equal", SETTLE_SECONDS)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{chaos.differences()}\n{world.json('status')}") from None
+        told = f"{chaos.differences()}\n{world.json('status')}\nthe CRM: {http('GET', f'{chaos.crm}/_sim/state')}"
+        raise AssertionError(f"{error}\n{told}") from None
