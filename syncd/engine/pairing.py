@@ -89,11 +89,17 @@ class Pairing:
     ) -> Link:
         """Make the link, and close what was under way to create the one or the other."""
         mine, theirs = subject_of(Side.CRM, crm_id), subject_of(Side.ION, ion_id)
+        customer = (await unit.records(Side.CRM, [crm_id])).get(crm_id)
+        is_answer = customer is not None and customer.noted_ion_id == ion_id
         for intent in (*await unit.open_intents(mine), *await unit.open_intents(theirs)):
-            if intent.kind is Kind.CREATE:
-                await self._intents.confirmed(unit, intent, now)
-                how = How.CREATED_IN_CRM if intent.side is Side.CRM else How.CREATED_IN_ION
-                base = base or intent.set
+            if intent.kind is not Kind.CREATE:
+                continue
+            if intent.side is Side.CRM and not is_answer:  # somebody entered it there: nothing is agreed on yet
+                await self._intents.drop(unit, [intent], now, f"it is in the CRM already, as {crm_id}")
+                continue
+            await self._intents.confirmed(unit, intent, now)
+            how = How.CREATED_IN_CRM if intent.side is Side.CRM else How.CREATED_IN_ION
+            base = base or intent.set
         for subject in (mine, theirs):  # what was to be created is there
             waiting = [c.id for c in await unit.changes_of(subject) if c.state is not ChangeState.SPENT]
             await unit.drop_changes(waiting)

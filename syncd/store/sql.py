@@ -104,7 +104,7 @@ def make_engine(url: str) -> AsyncEngine:
     # A network that swallows everything must not hold a unit for ever.
     waits = {"timeout": 10, "command_timeout": 300} if is_postgres else {}
     size = {"pool_size": CONNECTIONS} if is_postgres else {}
-    engine = create_async_engine(async_url(url), pool_pre_ping=True, connect_args=waits, **size)
+    engine = create_async_engine(async_url(url), pool_pre_ping=True, connect_args=waits, hide_parameters=True, **size)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)

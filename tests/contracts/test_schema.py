@@ -10,6 +10,7 @@ from threading import Timer
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from syncd.core.errors import BadConfiguration, StoreAway, UserError
@@ -104,3 +105,13 @@ async def test_a_server_that_is_starting_up_is_away_and_waited_for() -> None:
     finally:
         await engine.dispose()
         server.close()
+
+
+async def test_an_error_of_the_database_does_not_tell_customer_data(engine: AsyncEngine) -> None:
+    with pytest.raises(DBAPIError) as failed:
+        async with engine.connect() as connection:
+            await connection.execute(
+                text("SELECT * FROM nowhere WHERE email = :email"), {"email": "ann@acme.example"}
+            )
+    assert "nowhere" in str(failed.value)
+    assert "ann@acme.example" not in str(failed.value)
