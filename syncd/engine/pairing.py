@@ -89,12 +89,12 @@ class Pairing:
     ) -> Link:
         """Make the link, and close what was under way to create the one or the other."""
         mine, theirs = subject_of(Side.CRM, crm_id), subject_of(Side.ION, ion_id)
-        customer = (await unit.records(Side.CRM, [crm_id])).get(crm_id)
-        is_answer = customer is not None and customer.noted_ion_id == ion_id
         for intent in (*await unit.open_intents(mine), *await unit.open_intents(theirs)):
             if intent.kind is not Kind.CREATE:
                 continue
-            if intent.side is Side.CRM and not is_answer:  # somebody entered it there: nothing is agreed on yet
+            if intent.side is Side.CRM and not await self._is_noted(
+                unit, crm_id, ion_id
+            ):  # somebody entered it there: nothing is agreed on yet
                 await self._intents.drop(unit, [intent], now, f"it is in the CRM already, as {crm_id}")
                 continue
             await self._intents.confirmed(unit, intent, now)
@@ -110,6 +110,11 @@ class Pairing:
         await unit.release(theirs)
         await unit.enqueue([mine], now)
         return link
+
+    async def _is_noted(self, unit: Unit, crm_id: str, ion_id: str) -> bool:
+        """The CRM says of its customer that it belongs to this one in ION, as its answer to a create does."""
+        customer = (await unit.records(Side.CRM, [crm_id])).get(crm_id)
+        return customer is not None and customer.noted_ion_id == ion_id
 
     def missing_fields(self, customer: Record, policy: Policy) -> tuple[Field, ...]:
         """What ION requires and this CRM customer lacks."""

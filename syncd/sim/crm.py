@@ -248,7 +248,7 @@ async def _read_commands(crm: Crm) -> None:
 
 
 def _partitions(consumer: Consumer, topic: str) -> list[TopicPartition]:
-    """None while there is no such topic, or no broker to ask."""
+    """Empty while there is no such topic, or no broker to ask."""
     try:
         known = consumer.list_topics(topic, timeout=PATIENCE_MS / 1_000).topics[topic].partitions
     except KafkaException:

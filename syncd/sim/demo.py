@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
@@ -139,7 +138,7 @@ async def run_demo(*, stay: bool, dialect: str) -> int:
             f"[bold]syncd demo[/]: ION ({dialect} dialect, {CALLS_PER_MINUTE} calls a minute) ⇄ syncd ⇄ CRM (Kafka)\n"
         )
         try:
-            await _make_topics(crm)
+            await asyncio.to_thread(_make_topics, broker, crm)
             async with on_kafka(crm):
                 await _play(stage)
                 equal = _finish(stage)
@@ -256,15 +255,10 @@ def _environment(folder: Path, bootstrap: str, port: int) -> dict[str, str]:
     }
 
 
-async def _make_topics(crm: Crm) -> None:
+def _make_topics(broker: Producer, crm: Crm) -> None:
     """The broker in the wheel makes a topic when somebody asks about it."""
-    producer = AIOKafkaProducer(bootstrap_servers=crm.options.bootstrap_servers)
-    await producer.start()
-    try:
-        for topic in (crm.options.events_topic, crm.options.commands_topic, "syncd.links", "syncd.dead-letters"):
-            await producer.partitions_for(topic)
-    finally:
-        await producer.stop()
+    for topic in (crm.options.events_topic, crm.options.commands_topic, "syncd.links", "syncd.dead-letters"):
+        broker.list_topics(topic, timeout=10)
 
 
 def _newcomer() -> dict[str, Any]:

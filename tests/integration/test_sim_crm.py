@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from pathlib import Path
 
 from syncd.sim.crm import Crm, CrmOptions, on_kafka
 from tests.parts.kafka import Kafka
 from tests.parts.world import Topics
 
 
-async def test_a_broker_that_is_killed_costs_neither_commands_nor_events_nor_their_order(
-    broker: Kafka, tmp_path: Path
-) -> None:
+async def test_a_broker_that_is_killed_costs_neither_commands_nor_events_nor_their_order(broker: Kafka) -> None:
     events, commands = Topics(broker.address, "told"), Topics(broker.address, "asked")
     options = CrmOptions(4, 1, broker.address, events_topic=events.events, commands_topic=commands.events)
     crm = Crm(options)

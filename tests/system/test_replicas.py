@@ -26,15 +26,6 @@ PREVIOUS = Path(__file__).parents[1] / "parts" / "previous.zip"
 
 
 @pytest.fixture
-def own_broker(tmp_path: Path, kafka: Kafka) -> Iterator[Kafka]:
-    """A broker that may go away; ``kafka`` has seen to it that there is one to be had."""
-    own = Kafka(tmp_path / "broker")
-    own.prepare()
-    yield own
-    own.kill()
-
-
-@pytest.fixture
 def own_postgres(tmp_path: Path, postgres_server: str) -> Iterator[Postgres]:
     own = Postgres(tmp_path / "pg")
     yield own
@@ -126,12 +117,11 @@ def test_partitions_that_move_repeat_no_effect(make_world: MakeWorld) -> None:
     assert world.json("dead-letters", "list") == []
 
 
-def test_everything_may_be_away_when_it_starts(own_broker: Kafka, own_postgres: Postgres, tmp_path: Path) -> None:
-    own_broker.start()
+def test_everything_may_be_away_when_it_starts(broker: Kafka, own_postgres: Postgres, tmp_path: Path) -> None:
     world = World(
-        tmp_path, own_broker.address, own_postgres.url, "away", dialect="live", customers=2, calls_per_minute=600
+        tmp_path, broker.address, own_postgres.url, "away", dialect="live", customers=2, calls_per_minute=600
     )
-    own_broker.kill()
+    broker.kill()
     own_postgres.away()
     address, world.environ["SYNCD_ION__URL"] = world.environ["SYNCD_ION__URL"], "http://127.0.0.1:9"
     try:
@@ -142,7 +132,7 @@ def test_everything_may_be_away_when_it_starts(own_broker: Kafka, own_postgres: 
         own_postgres.back()
         daemon.wait_for("daemon_started")
         eventually(lambda: {"kafka", "ion"} <= set(ready(world, "one")[1]), "what else is away is told")
-        own_broker.start()
+        broker.start()
         eventually(lambda: "kafka" not in ready(world, "one")[1], "Kafka is found", 60)
         world.topics.edit("C1", **customer())
         eventually(lambda: world.json("status")["pending"]["decide"] == 1, "the event is taken in all the same")
@@ -156,22 +146,21 @@ def test_everything_may_be_away_when_it_starts(own_broker: Kafka, own_postgres: 
 
 
 def test_each_side_goes_away_and_work_goes_on_where_it_can(
-    own_broker: Kafka, own_postgres: Postgres, tmp_path: Path
+    broker: Kafka, own_postgres: Postgres, tmp_path: Path
 ) -> None:
-    own_broker.start()
     world = World(
-        tmp_path, own_broker.address, own_postgres.url, "away", dialect="live", customers=0, calls_per_minute=600
+        tmp_path, broker.address, own_postgres.url, "away", dialect="live", customers=0, calls_per_minute=600
     )
     try:
         world.start("one")
         world.topics.edit("C1", **customer())
         ion_id = world.linked("C1")
 
-        own_broker.kill()
+        broker.kill()
         world.ion.edit(ion_id, title="While Kafka is away")
         eventually(lambda: "kafka" in ready(world, "one")[1], "Kafka is missed", 60)
         eventually(lambda: world.json("status")["commands_open"] == 1, "ION's edit waits for Kafka")
-        own_broker.start()
+        broker.start()
         eventually(lambda: len(world.commands()) >= 1, "and goes out once it is back", 60)
 
         own_postgres.away()
