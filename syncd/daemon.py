@@ -31,8 +31,9 @@ from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
 from syncd.engine.create import Creator
+from syncd.engine.crowd import Crowds
 from syncd.engine.deliver import Deliver
-from syncd.engine.facts import Facts, FreshReadings
+from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
@@ -102,6 +103,7 @@ class Parts:
     gate: BudgetGate
     ion: IonClient
     events: Events
+    crowds: Crowds
     sweeper: Sweeper
     workers: Workers
     deliver: Deliver
@@ -111,8 +113,7 @@ class Parts:
 
 def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Metrics) -> Parts:
     store, clock = outside.store, outside.clock
-    readings = FreshReadings(int(settings.sync.fresh_seconds * 1000))
-    facts = Facts(readings, int(settings.poll.interval_seconds * 1000), outside.rng)
+    facts = make_facts(settings, outside.rng)
     gate = make_gate(settings, store, clock)
     ion = make_ion(settings, outside.wire, store, clock, gate, outside.owner, metrics)
     intents = Intents(metrics)
@@ -124,6 +125,7 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
     pusher = Pusher(store, ion, clock, facts, intents, book, creator, guard)
     reconciler = Reconciler(store, clock, facts, pairing, intents, book, guard)
     wakes = Wakes()
+    crowds = Crowds(store, gate, clock, facts)
     ingest = make_ingest(settings, mapping, store, clock, metrics)
 
     def on_progress(lags: Mapping[int, int]) -> None:
@@ -139,12 +141,17 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         gate,
         ion,
         outside.read_events(ingest, on_progress),
-        Sweeper(store, ion, clock, facts, metrics),
-        Workers(store, gate, clock, facts, reconciler, pusher, wakes, outside.idle_seconds),
+        crowds,
+        Sweeper(store, ion, clock, facts, metrics, crowds),
+        Workers(store, gate, clock, facts, reconciler, pusher, crowds, wakes, outside.idle_seconds),
         Deliver(store, outside.sink, outside.posts, clock, facts, intents),
         guard,
         wakes,
     )
+
+
+def make_facts(settings: Settings, rng: Random) -> Facts:
+    return Facts(int(settings.sync.fresh_seconds * 1000), int(settings.poll.interval_seconds * 1000), rng)
 
 
 def make_ingest(settings: Settings, mapping: CrmMapping, store: Store, clock: Clock, metrics: Metrics) -> Ingest:
@@ -211,6 +218,7 @@ class Daemon:
         self._store, self._clock = parts.outside.store, parts.outside.clock
         self._owner = parts.outside.owner
         self._ion_problem: str | None = "ION was not asked yet"
+        self._sweep_due = Millis(0)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -240,7 +248,7 @@ class Daemon:
             ]
             working = [
                 tasks.create_task(self._when_oriented("decide", parts.workers.decide)),
-                tasks.create_task(self._when_oriented("push", parts.workers.push)),
+                tasks.create_task(self._push()),
             ]
             await self._stopping.wait()
             parts.workers.drain()
@@ -286,6 +294,10 @@ class Daemon:
         if not self._stopping.is_set():
             await forever(name, work, self._clock, until=self._stopping)
 
+    async def _push(self) -> None:
+        async with asyncio.TaskGroup() as calls:
+            await self._when_oriented("push", partial(self._parts.workers.push, calls))
+
     async def _agree_on_time(self) -> None:
         """Nothing is leased, stamped or called before the store has said what time it is."""
         while not self._stopping.is_set():
@@ -314,11 +326,10 @@ class Daemon:
             parts.facts.policy = policy
 
     async def _sweep(self) -> None:
-        """One replica sweeps: from start to start an interval lies."""
+        """One replica sweeps: from start to start an interval lies, or less where a crowd waits."""
         parts = self._parts
         await self._orient()
         interval_ms = int(parts.settings.poll.interval_seconds * 1000)
-        due = self._clock.now()
         while True:
             is_leader = await self._lease(SWEEP)
             parts.metrics.leader.set(int(is_leader))
@@ -326,10 +337,11 @@ class Daemon:
                 await self._clock.sleep(LEADER_SECONDS)
                 await self._orient()
                 continue
-            if self._clock.now() >= due:
-                due = Millis(self._clock.now() + interval_ms)
+            if self._clock.now() >= self._sweep_due or await parts.crowds.is_waiting():
+                self._sweep_due = Millis(self._clock.now() + interval_ms)
                 await self._leased(SWEEP, self._sweep_once)
-            await self._clock.sleep(max(0.01, min(LEADER_SECONDS, (due - self._clock.now()) / 1000)))
+            seconds = (self._sweep_due - self._clock.now()) / 1000
+            await parts.wakes.wait(Loop.SWEEP, max(0.01, min(LEADER_SECONDS, seconds)))
 
     async def _sweep_once(self) -> None:
         parts = self._parts
@@ -357,16 +369,24 @@ class Daemon:
             return await unit.lease(name, self._owner, self._clock.now(), LEASE_MS)
 
     async def _leased(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Keep the lease while the work lasts."""
+        """Keep the lease while the work lasts; work that has lost its lease is stopped."""
         task = asyncio.ensure_future(work())
+        kept = self._clock.now()
         try:
-            while not task.done():
+            while not task.done() and self._clock.now() - kept < LEASE_MS:
                 await asyncio.wait({task}, timeout=LEASE_MS / 3000)
-                await self._lease(name)
+                try:
+                    async with asyncio.timeout(LEASE_MS / 3000):
+                        kept = self._clock.now() if await self._lease(name) else Millis(0)
+                except Exception as error:  # the store may be back before the lease has run out
+                    log.warning("lease_not_renewed", lease=name, reason=type(error).__name__)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        task.result()
+        if task.cancelled():
+            log.warning("lease_lost", lease=name)
+        else:
+            task.result()
 
     async def _refresh_token(self) -> None:
         while True:
@@ -458,8 +478,8 @@ def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
 
 
 def say_sweep(sweep: Sweep) -> None:
-    is_news = bool(sweep.changed) or sweep.outcome is not SweepOutcome.COMPLETE
-    say = log.warning if sweep.outcome is not SweepOutcome.COMPLETE else log.info if is_news else log.debug
+    is_well = sweep.outcome in (SweepOutcome.COMPLETE, SweepOutcome.EARLY)
+    say = log.warning if not is_well else log.info if sweep.changed else log.debug
     say(
         "sweep_ended",
         outcome=sweep.outcome.value,

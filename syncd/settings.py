@@ -81,7 +81,7 @@ class Ion(Section):
     client_secret: OptionalSecret = None
     dialect: Literal["auto", "live", "seed"] = Field("auto", description="auto looks at the first list answer")
     calls_per_minute: int = Field(
-        30, ge=1, le=100_000, description="Hard ceiling over all replicas, token calls included"
+        30, ge=2, le=100_000, description="Hard ceiling over all replicas, token calls included"
     )
     page_size: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] = Field(
         "auto", description="auto: the largest the server accepts, remembered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from random import Random
 from typing import TYPE_CHECKING
 
 import typer
@@ -48,9 +49,9 @@ async def _rebuild(settings: Settings) -> Rebuilt:
     from syncd.core.errors import UserError
     from syncd.core.listing import SweepOutcome
     from syncd.crm.kafka import read_whole
-    from syncd.daemon import make_ingest
+    from syncd.daemon import make_facts, make_gate, make_ingest
     from syncd.engine import rebuild
-    from syncd.engine.facts import Facts, FreshReadings
+    from syncd.engine.crowd import Crowds
     from syncd.engine.sweep import Sweeper
     from syncd.mapping import load_mapping
     from syncd.metrics import Metrics
@@ -72,8 +73,9 @@ async def _rebuild(settings: Settings) -> Rebuilt:
                 rebuilt.events += len(events)
                 step(read, total)
         async with open_ion(settings, store) as ion:
-            facts = Facts(FreshReadings(0), int(settings.poll.interval_seconds * 1000))
-            sweep = await Sweeper(store, ion, clock, facts, Metrics()).sweep()
+            facts, gate = make_facts(settings, Random()), make_gate(settings, store, clock)
+            sweeper = Sweeper(store, ion, clock, facts, Metrics(), Crowds(store, gate, clock, facts))
+            sweep = await sweeper.sweep()
         if sweep.outcome is not SweepOutcome.COMPLETE:
             raise UserError(f"the listing of ION was {sweep.outcome}: run `syncd rebuild` again")
         rebuilt.ion_customers = sweep.customers

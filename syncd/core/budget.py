@@ -22,6 +22,8 @@ MARGIN_MS = 50
 """Above the window, for the rounding of clocks."""
 DEMAND_MS = 5_000
 """How long a lane that was turned away keeps its claim."""
+SOON_MS = 3_000
+"""So long it is worth while to wait for one slot more."""
 RECOVERY_MS = 10_000
 """After a throttle the rate grows by one call a minute in each such span."""
 
@@ -108,6 +110,21 @@ def take(ledger: Ledger, lane: Lane, count: int, now: Millis) -> Granted | Refus
         grown = replace(ledger, slots=ledger.slots + taken, next_id=ledger.next_id + count, demand=demand)
         return Granted(grown, tuple(slot.id for slot in taken))
     return _refused(ledger, lane, now, _wait_ms(ledger, count - free, now))
+
+
+def wait_ms(ledger: Ledger, count: int, now: Millis) -> int:
+    """How long until it is worth while to begin what needs ``count`` slots one by one; zero: now.
+
+    That is when so many are free, or two at least and the next will not come soon.
+    """
+    ledger = _aged(ledger, now)
+    count = min(count, int(ledger.rate))
+    free, at = ledger.free(), Millis(max(now, ledger.closed_until))
+    for frees in sorted(_free_at(ledger, slot) for slot in ledger.slots):
+        if free >= count or (free >= 2 and frees > at + SOON_MS):
+            break
+        free, at = free + 1, Millis(max(at, frees))
+    return at - now
 
 
 def end(ledger: Ledger, slot_id: int, now: Millis) -> Ledger:

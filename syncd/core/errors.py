@@ -73,6 +73,10 @@ class DecideAgain(SideError):
         """What the side holds now, where it could be asked."""
 
 
+class NoSlotInTime(SyncdError):
+    """The budget had no slot before it was too late for one."""
+
+
 class LostLease(SyncdError):
     """Another worker took over: this one records nothing."""
 

@@ -22,10 +22,12 @@ class SweepOutcome(StrEnum):
     """The pages hold another number of customers than the side says it has."""
     SHRUNK = "shrunk"
     """Much smaller than the recent ones."""
+    EARLY = "early"
+    """Read through, but too soon after another to say anything new of who is missing: ION may lag."""
 
-    @property
-    def was_read_through(self) -> bool:
-        return self in (SweepOutcome.COMPLETE, SweepOutcome.SHRUNK)
+
+READ_THROUGH = (SweepOutcome.COMPLETE, SweepOutcome.SHRUNK)
+"""What later listings are compared with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,15 @@ def is_stale(record: Record, reading: Reading) -> bool:
     return reading.modified is not None and record.modified is not None and reading.modified < record.modified
 
 
+def is_superseded(record: Record, reading: Reading) -> bool:
+    """The record has seen another value since the reading was asked for."""
+    return any(
+        register[0].value != reading.values[name] and register[0].last.at > reading.asked
+        for name in reading.values
+        if (register := record.registers.get(name))
+    )
+
+
 def observe_reading(record: Record, reading: Reading, listed_at: Millis = BEGINNING) -> Record:
     """Fold one ION reading into the record; the same record comes back if it tells nothing new.
 

@@ -1,4 +1,4 @@
-"""What the running daemon has found out and every flow may ask: policy, progress, fresh readings."""
+"""What the running daemon has found out and every flow may ask: policy, progress, the last listings."""
 
 from __future__ import annotations
 
@@ -7,42 +7,16 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import OutcomeUnknown, SideError, Throttled
 from syncd.core.policy import Policy
-from syncd.core.record import Reading
 from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Stage
-
-MAX_READINGS = 20_000
-"""Fresh readings kept; at ten seconds' use a bound on memory, never a need."""
-
-
-class FreshReadings:
-    """Readings young enough to build a write on (S5); a sweep's page serves all customers on it."""
-
-    def __init__(self, fresh_ms: int) -> None:
-        self.fresh_ms = fresh_ms
-        self._readings: dict[str, Reading] = {}
-
-    def remember(self, reading: Reading) -> None:
-        self._readings.pop(reading.ion_id, None)
-        self._readings[reading.ion_id] = reading
-        while len(self._readings) > MAX_READINGS:
-            del self._readings[next(iter(self._readings))]
-
-    def get(self, ion_id: str, now: Millis) -> Reading | None:
-        reading = self._readings.get(ion_id)
-        if reading is None or now - reading.asked > self.fresh_ms:
-            return None
-        return reading
-
-    def forget(self, ion_id: str) -> None:
-        self._readings.pop(ion_id, None)
 
 
 @dataclass(slots=True)
 class Facts:
     """Mutable, one a process. Everything in it can be found out again after a restart."""
 
-    fresh: FreshReadings
+    fresh_ms: int
+    """How old a reading may be that a write is built on (S5)."""
     poll_ms: int
     rng: random.Random = field(default_factory=random.Random)
     policy: Policy | None = None
@@ -57,6 +31,10 @@ class Facts:
     """Start of the last complete sweep."""
     listing_ms: int = 0
     """How long that sweep took; where the budget is short, longer than the poll interval."""
+    listed_last: Millis = Millis(0)
+    """Start of the last sweep that ended, however it ended."""
+    pages: int = 1
+    """So many a listing has."""
 
     def known_policy(self) -> Policy:
         if self.policy is None:

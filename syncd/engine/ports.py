@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from syncd.core.budget import Lane, Ledger
+from syncd.core.crowd import Crowd, Turn
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link, LinkState
+from syncd.core.listing import SweepOutcome
 from syncd.core.match import Candidate, Keys
 from syncd.core.plan import Change, ChangeState
 from syncd.core.policy import Dialect
@@ -110,7 +112,11 @@ class Unit(Outlook, Protocol):
 
     # the queue of customers to look at
     async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None: ...
-    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]: ...
+    async def claim(
+        self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
+    ) -> list[Claim]:
+        """Who is due, the oldest first; with ``turn`` of the linked ones only those whose turn it is."""
+
     async def renew(self, claims: Collection[Claim], until: Millis) -> None: ...
     async def check(self, claim: Claim) -> None: ...
     async def finish(self, claim: Claim, again: Again | None = None) -> None: ...
@@ -119,6 +125,13 @@ class Unit(Outlook, Protocol):
         """Customers due to be decided, queued no later than ``before``; counts no further than ``limit``."""
 
     async def pending(self) -> dict[Stage, tuple[int, Millis]]: ...
+    async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd: ...
+    async def keep_readings(self, readings: Collection[Reading], now: Millis) -> None:
+        """For those of them who are due; who is due for a call, waits anew from now on."""
+
+    async def reading_of(self, subject: Subject) -> Reading | None: ...
+    async def drop_readings(self, before: Millis) -> None:
+        """Those asked for before then."""
 
     # who waits for a person
     async def hold(self, hold: Hold) -> None: ...
@@ -150,7 +163,11 @@ class Unit(Outlook, Protocol):
     async def tokens(self) -> Tokens | None: ...
     async def save_tokens(self, tokens: Tokens) -> None: ...
     async def save_sweep(self, sweep: Sweep) -> None: ...
-    async def recent_sweeps(self, limit: int) -> list[Sweep]: ...
+    async def recent_sweeps(
+        self, limit: int, outcomes: Collection[SweepOutcome] = tuple(SweepOutcome)
+    ) -> list[Sweep]:
+        """The newest first, of all or of those that ended so."""
+
     async def note(self, name: str) -> str | None: ...
     async def save_note(self, name: str, text: str) -> None: ...
     async def lease(self, name: str, owner: str, now: Millis, lease_ms: int) -> bool: ...
@@ -164,6 +181,7 @@ class Unit(Outlook, Protocol):
 class Loop(StrEnum):
     """The loops that sleep until there is something to do."""
 
+    SWEEP = "sweep"
     DECIDE = "decide"
     PUSH = "push"
     JUDGE = "judge"
@@ -189,21 +207,28 @@ class Slots(Protocol):
 class Gate(Protocol):
     """The only door to ION: waits until the budget has room."""
 
-    def slots(self, lane: Lane, count: int = 1) -> AbstractAsyncContextManager[Slots]: ...
+    def slots(
+        self, lane: Lane, count: int = 1, not_after: Millis | None = None
+    ) -> AbstractAsyncContextManager[Slots]:
+        """``NoSlotInTime`` where there is none by then."""
+
+    async def wait_ms(self, count: int) -> int:
+        """How long until it is worth while to begin what needs so many slots, as things stand."""
 
 
 class Page(NamedTuple):
     readings: Sequence[Reading]
     announced: int | None
     """How many customers the side says there are in all, where it says so."""
-    is_repeated: bool = False
+    is_repeated: bool
+    is_last: bool
 
 
 class Ion(Protocol):
     """ION as the flows see it. Each method raises a ``SideError`` of the kind that says what to do."""
 
     async def dialect(self) -> Dialect: ...
-    def list_customers(self, lane: Lane) -> AsyncIterator[Page]: ...
+    def list_customers(self, lane: Lane) -> AsyncGenerator[Page]: ...
     async def get(self, ion_id: str, slots: Slots) -> Reading | None: ...
     async def find_by_email(self, email: str, slots: Slots) -> list[Reading] | None:
         """``None``: this dialect can't be asked."""

@@ -18,9 +18,9 @@ from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.receipt import agree_on, arrived, receive
-from syncd.core.record import Reading, Record, is_stale, new_record, observe_reading, observe_write
+from syncd.core.record import Reading, Record, is_stale, is_superseded, new_record, observe_reading, observe_write
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values
-from syncd.core.work import Again, Claim, Stage
+from syncd.core.work import Again, Claim
 from syncd.engine.create import Creator, send_by
 from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
@@ -30,9 +30,7 @@ from syncd.engine.pair import Pair, load_pair
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
 CALL_MS = 1_000
-"""What lies between taking a listed reading that is just fresh enough and building a write on it."""
-CROWD = 5
-"""From so many customers waiting for a write on, a call saved counts for more than a GET's freshness."""
+"""What lies between a slot for a listed reading that is just fresh enough and the write that is built on it."""
 
 
 log = structlog.get_logger()
@@ -40,15 +38,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The slots that a push takes.
+    """What a push takes: slots, in which lane, and the reading that a page left for it."""
 
-    A listing page serves for all on it, but an ION edit made since would be overwritten unseen. So
-    only a crowd is served by it; a lone write takes a GET, which narrows that to a moment.
-    """
-
-    slots: int
-    takes_listed_reading: bool
+    slots: int = 2
     lane: Lane = Lane.WRITE
+    reading: Reading | None = None
+    not_after: Millis | None = None
 
 
 class Pusher:
@@ -76,12 +71,13 @@ class Pusher:
         """What a push of this customer will take, as things stand."""
         async with self._store.begin() as unit:
             pair = await load_pair(unit, subject)
-            waiting, _ = (await unit.pending()).get(Stage.CALL, (0, 0))
+            reading = await unit.reading_of(subject)
         if pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
-            return Need(1, takes_listed_reading=False, lane=Lane.VERIFY)
-        is_crowd = waiting >= CROWD
-        listed = is_crowd and self._listed_reading(pair) is not None
-        return Need(1 if listed else 2, takes_listed_reading=listed)
+            return Need(1, Lane.VERIFY)
+        if reading is None or pair.ion is None or pair.unresolved is not None or is_stale(pair.ion, reading):
+            return Need()
+        not_after = Millis(reading.asked + self._facts.fresh_ms)
+        return Need() if self._clock.now() > not_after else Need(1, Lane.WRITE, reading, not_after)
 
     async def push(self, claim: Claim, slots: Slots, need: Need) -> None:
         """Do what the claimed customer needs done in ION; the claim is finished or put off after."""
@@ -100,29 +96,26 @@ class Pusher:
             await self._put_off(claim, self._facts.again_after(error, claim, self._clock.now()))
 
     async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots, need: Need) -> None:
-        reading = self._listed_reading(pair) if need.takes_listed_reading else None
-        if reading is None:
+        reading = need.reading
+        if reading is None or pair.unresolved is not None:
             reading = await self._ion.get(link.ion_id, slots)
         if reading is None:
             await self._not_there(claim, link.ion_id)
             return
-        self._facts.fresh.remember(reading)
         written = await self._write_down(claim, reading)
         if written is None:
             return
         intent, changes = written
         try:
-            answer = await self._ion.update(reading, changes, slots, send_by(intent))
+            not_after = min(send_by(intent), self._usable_until(reading))
+            answer = await self._ion.update(reading, changes, slots, not_after)
         except SideError as error:
             await self._record_failure(claim, intent, error)
         else:
             await self._record_receipt(claim, intent, reading, answer)
 
-    def _listed_reading(self, pair: Pair) -> Reading | None:
-        """A reading young enough, and younger than any write whose answer was lost."""
-        if pair.link is None or pair.unresolved is not None:
-            return None
-        return self._facts.fresh.get(pair.link.ion_id, self._clock.now())
+    def _usable_until(self, reading: Reading) -> Millis:
+        return Millis(reading.asked + self._facts.fresh_ms + CALL_MS)
 
     async def _write_down(self, claim: Claim, reading: Reading) -> tuple[Intent, Values] | None:
         """Fold the reading in, decide with the newest records, and store the intent.
@@ -131,7 +124,7 @@ class Pusher:
         never shows. ``None``: nothing is to be written, and the claim is finished.
         """
         policy, now = self._facts.known_policy(), self._clock.now()
-        if now - reading.asked > self._facts.fresh.fresh_ms + CALL_MS:
+        if now > self._usable_until(reading):
             raise Transient("ION's answer came too late to build a write on it")
         async with self._store.begin() as unit:
             await unit.check(claim)
@@ -141,8 +134,10 @@ class Pusher:
                 return None
             link = pair.link
             before = pair.ion or new_record(Side.ION, reading.ion_id)
+            if is_superseded(before, reading):
+                await unit.finish(claim, Again(now))
+                return None
             if is_stale(before, reading):
-                self._facts.fresh.forget(reading.ion_id)
                 raise Transient("ION answered with an older state than it showed before")
             ion = observe_reading(before, reading, self._facts.listed_from)
             link, waiting = await self._intents.confirm_commands(unit, pair, link, policy, now)
@@ -206,7 +201,6 @@ class Pusher:
 
     async def _record_receipt(self, claim: Claim, intent: Intent, reading: Reading, answer: Reading) -> None:
         policy, now = self._facts.known_policy(), self._clock.now()
-        self._facts.fresh.forget(answer.ion_id)
         async with self._store.begin() as unit:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)

@@ -11,31 +11,46 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 
-from syncd.core.budget import Lane
-from syncd.core.errors import SideError
+from syncd.core.budget import WINDOW_MS, Lane
+from syncd.core.errors import StoreConflict
 from syncd.core.link import Link
-from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
+from syncd.core.listing import READ_THROUGH, RECENT_SWEEPS, Listing, SweepOutcome, judge
 from syncd.core.record import Reading, Record, new_record, observe_reading
 from syncd.core.values import Millis, Side, Subject, subject_of
 from syncd.core.work import SWEEP, Sweep
+from syncd.engine.crowd import Crowds
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Counters, Ion, Page, Store
 
+OBSERVE_TRIES = 3
+SPACED = 0.9
+"""So much of the poll interval lies at least between two sweeps that count who is missing: ION may lag."""
+
 
 class Sweeper:
-    def __init__(self, store: Store, ion: Ion, clock: Clock, facts: Facts, counters: Counters) -> None:
+    def __init__(
+        self, store: Store, ion: Ion, clock: Clock, facts: Facts, counters: Counters, crowds: Crowds
+    ) -> None:
         self._store = store
         self._ion = ion
         self._clock = clock
         self._facts = facts
         self._counters = counters
+        self._crowds = crowds
+        self._counted = Millis(0)
+        """Start of the last sweep that was not too soon after another."""
 
     async def remember_last(self) -> None:
-        """The last complete sweep, before a restart or by another replica: it says when everyone was last seen."""
+        """The last sweeps, before a restart or by another replica: they say when everyone was last seen."""
         async with self._store.begin() as unit:
-            sweeps = await unit.recent_sweeps(RECENT_SWEEPS)
-        complete = [sweep for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
+            last = await unit.recent_sweeps(1)
+            read_through = await unit.recent_sweeps(RECENT_SWEEPS, READ_THROUGH)
+        self._facts.listed_last = max((sweep.started for sweep in last), default=self._facts.listed_last)
+        self._facts.pages = max((sweep.pages for sweep in read_through), default=1)
+        self._counted = max((sweep.started for sweep in read_through), default=self._counted)
+        complete = [sweep for sweep in read_through if sweep.outcome is SweepOutcome.COMPLETE]
         if complete and complete[0].started > self._facts.listed_from:
             self._facts.listed_from = complete[0].started
             self._facts.listing_ms = complete[0].ended - complete[0].started
@@ -43,35 +58,45 @@ class Sweeper:
     async def sweep(self) -> Sweep:
         """List ION once. A failed page ends the sweep; what was read until then counts.
 
-        Raises the ``SideError`` that ended it, after the sweep has been recorded as failed.
+        Raises what ended it, a ``SideError`` as a rule, after the sweep has been recorded as failed.
         """
         started = self._clock.now()
+        patience = Millis(started + self._facts.poll_ms + WINDOW_MS)
         listed: set[str] = set()
         pages, changed, announced, prints = 0, 0, None, set[bytes]()
         is_repeated, failure = False, None
         try:
-            async for page in self._ion.list_customers(Lane.SWEEP):
-                pages += 1
-                announced = page.announced
-                listed.update(reading.ion_id for reading in page.readings)
-                is_repeated |= page.is_repeated or _is_repeat(page, prints)
-                changed += await self._observe(page.readings, changed)
-                if is_repeated:
-                    break  # it proves nothing any more, and may never end
-        except SideError as error:
+            await self._crowds.make_room(pages, patience)
+            async with aclosing(self._ion.list_customers(Lane.SWEEP)) as listing:
+                async for page in listing:
+                    pages += 1
+                    announced = page.announced
+                    listed.update(reading.ion_id for reading in page.readings)
+                    is_repeated |= page.is_repeated or _is_repeat(page, prints)
+                    changed += await self._observe_page(page.readings, changed)
+                    if is_repeated:
+                        break  # it proves nothing any more, and may never end
+                    if not page.is_last:
+                        await self._crowds.make_room(pages, patience)
+        except Exception as error:  # however it ended: those who waited for it wait no more
             failure = error
-        listing = Listing(len(listed), failure is None, is_repeated, announced)
-        sweep = await self._record(listing, listed, started, pages, changed)
+        seen = Listing(len(listed), failure is None, is_repeated, announced)
+        sweep = await self._record(seen, listed, started, pages, changed)
         if failure is not None:
             raise failure
         return sweep
+
+    async def _observe_page(self, readings: Sequence[Reading], so_far: int) -> int:
+        """Once more where somebody else was at the same customers."""
+        for _ in range(OBSERVE_TRIES - 1):
+            with suppress(StoreConflict):
+                return await self._observe(readings, so_far)
+        return await self._observe(readings, so_far)
 
     async def _observe(self, readings: Sequence[Reading], so_far: int) -> int:
         """Fold one page in; how many records changed."""
         now = self._clock.now()
         readings = list({reading.ion_id: reading for reading in readings}.values())
-        for reading in readings:
-            self._facts.fresh.remember(reading)
         async with self._store.begin() as unit:
             known = await unit.records(Side.ION, [reading.ion_id for reading in readings])
             changed: list[Record] = []
@@ -89,14 +114,16 @@ class Sweeper:
             await unit.enqueue([_subject(record.customer_id, links) for record in changed], now)
             if changed:
                 await unit.save_progress(SWEEP, so_far + len(changed))
+        await self._crowds.keep(readings)
         return len(changed)
 
     async def _record(self, listing: Listing, listed: set[str], started: Millis, pages: int, changed: int) -> Sweep:
         ended = self._clock.now()
         async with self._store.begin() as unit:
-            recent = await unit.recent_sweeps(RECENT_SWEEPS * 4)
-            sizes = [sweep.customers for sweep in recent if sweep.outcome.was_read_through]
-            outcome = judge(listing, sizes)
+            recent = await unit.recent_sweeps(RECENT_SWEEPS, READ_THROUGH)
+            outcome = judge(listing, [sweep.customers for sweep in recent])
+            if outcome in READ_THROUGH and started - self._counted < self._facts.poll_ms * SPACED:
+                outcome = SweepOutcome.EARLY
             if outcome is SweepOutcome.COMPLETE:
                 due = await unit.note_missing(listed, started)
                 links = await unit.links(Side.ION, due)
@@ -104,6 +131,9 @@ class Sweeper:
             sweep = Sweep(started, ended, pages, listing.customers, changed, outcome)
             await unit.save_sweep(sweep)
             await unit.save_progress(SWEEP, 0)
+        self._facts.listed_last = started
+        if outcome in READ_THROUGH:
+            self._counted = started
         if outcome is SweepOutcome.COMPLETE:
             self._facts.listed_from = started
             self._facts.listing_ms = ended - started

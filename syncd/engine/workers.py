@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.errors import LostLease, NoSlotInTime, StoreConflict
 from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Stage
+from syncd.engine.crowd import Crowds
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Gate, Loop, Store
 from syncd.engine.push import Pusher
@@ -22,6 +23,10 @@ from syncd.engine.reconcile import Reconciler
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
 MAX_DECIDING, MAX_PUSHING = 100, 32
+PLACES_FOR_READ = 8
+"""While a crowd waits, so many of those are kept for whom a page has shown: they can't wait for slots for long."""
+CROWD_SECONDS, QUIET_SECONDS = 0.5, 0.1
+"""How often to look whether the crowd is gone, beside being woken by a page that serves it; and how often at most."""
 AT_ONCE = 8
 """Customers decided side by side: enough to keep PostgreSQL busy while we think."""
 
@@ -63,6 +68,7 @@ class Workers:
         facts: Facts,
         reconciler: Reconciler,
         pusher: Pusher,
+        crowds: Crowds,
         wakes: Wakes,
         idle_seconds: float,
     ) -> None:
@@ -72,10 +78,12 @@ class Workers:
         self._facts = facts
         self._reconciler = reconciler
         self._pusher = pusher
+        self._crowds = crowds
         self._wakes = wakes
         self._idle_seconds = idle_seconds
         self._held: dict[int, Claim] = {}
         self._waiting: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(MAX_PUSHING)
         self._is_draining = False
 
     def drain(self) -> None:
@@ -94,21 +102,32 @@ class Workers:
             if not claims:
                 await self._idle(Stage.DECIDE)
 
-    async def push(self) -> None:
-        """Call ION for whoever is due, as many at a time as make sense, until drained."""
-        places = asyncio.Semaphore(MAX_PUSHING)
-        async with asyncio.TaskGroup() as tasks:
-            while not self._is_draining:
-                await places.acquire()
-                claims = await self._claim(Stage.CALL, 1)
-                for claim in claims:
-                    task = tasks.create_task(self._guarded(claim, self._push_one))
-                    self._waiting.add(task)
-                    task.add_done_callback(self._waiting.discard)
-                    task.add_done_callback(lambda _: places.release())
+    async def push(self, calls: asyncio.TaskGroup) -> None:
+        """Call ION for whoever is due, as many at a time as make sense, until drained.
+
+        Calls under way in ``calls`` end well though the queue can't be asked for more.
+        """
+        while not self._is_draining:
+            await self._places.acquire()
+            is_crowd, claims = False, list[Claim]()
+            try:
+                if not self._is_draining:
+                    is_crowd, claims = await self._claim_call()
+            finally:
                 if not claims:
-                    places.release()
-                    await self._idle(Stage.CALL)
+                    self._places.release()
+            for claim in claims:
+                task = calls.create_task(self._guarded(claim, self._push_one))
+                self._waiting.add(task)
+                task.add_done_callback(self._waiting.discard)
+                task.add_done_callback(lambda _: self._places.release())
+            if is_crowd:
+                self._wakes.ring(Loop.SWEEP)
+            if not claims and is_crowd:
+                await self._clock.sleep(QUIET_SECONDS)
+                await self._wakes.wait(Loop.PUSH, CROWD_SECONDS)
+            elif not claims:
+                await self._idle(Stage.CALL)
 
     async def renew(self) -> None:
         """Keep the leases of what is being worked on, for ever."""
@@ -120,14 +139,29 @@ class Workers:
 
     async def _push_one(self, claim: Claim) -> None:
         need = await self._pusher.needs(claim.subject)
-        async with self._gate.slots(need.lane, need.slots) as slots:
-            if task := asyncio.current_task():
-                self._waiting.discard(task)  # from here on it is let finish
-            await self._pusher.push(claim, slots, need)
+        try:
+            async with self._gate.slots(need.lane, need.slots, need.not_after) as slots:
+                if task := asyncio.current_task():
+                    self._waiting.discard(task)  # from here on it is let finish
+                await self._pusher.push(claim, slots, need)
+        except NoSlotInTime:  # the reading grew old: the next page brings a new one
+            await self._finish(claim, Again(self._clock.now(), Stage.CALL, claim.attempts))
 
     async def _claim(self, stage: Stage, limit: int) -> list[Claim]:
         async with self._store.begin() as unit:
             claims = await unit.claim(stage, self._clock.now(), LEASE_MS, limit)
+        return self._hold(claims)
+
+    async def _claim_call(self) -> tuple[bool, list[Claim]]:
+        """Is there a crowd that waits for a listing; and the next who need not wait."""
+        async with self._store.begin() as unit:
+            turn = await self._crowds.turn(unit)
+            if turn is not None and len(self._waiting) >= MAX_PUSHING - PLACES_FOR_READ:
+                turn = turn._replace(is_only_for_read=True)
+            claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, 1, turn)
+        return turn is not None, self._hold(claims)
+
+    def _hold(self, claims: list[Claim]) -> list[Claim]:
         self._held.update({claim.fence: claim for claim in claims})
         return claims
 
@@ -149,7 +183,9 @@ class Workers:
             self._held.pop(claim.fence, None)
 
     async def _again(self, claim: Claim, wait_ms: int) -> None:
-        again = Again(Millis(self._clock.now() + wait_ms), claim.stage, claim.attempts + 1)
+        await self._finish(claim, Again(Millis(self._clock.now() + wait_ms), claim.stage, claim.attempts + 1))
+
+    async def _finish(self, claim: Claim, again: Again) -> None:
         try:
             async with self._store.begin() as unit:
                 await unit.finish(claim, again)

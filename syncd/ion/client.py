@@ -6,7 +6,7 @@ password of a portal user that ION makes by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -93,7 +93,7 @@ class IonClient:
                 await self._list_page(None, slots)
         return self._dialect or Dialect.LIVE
 
-    async def list_customers(self, lane: Lane) -> AsyncIterator[Page]:
+    async def list_customers(self, lane: Lane) -> AsyncGenerator[Page]:
         """All pages, one call each. Raises where a page can't be read: the listing is not complete."""
         cursor, read, seen = None, 0, set[str]()
         await self.known_dialect()
@@ -108,7 +108,8 @@ class IonClient:
                 log.warning("listed_customer_without_id", count=len(raws) - len(readings))
             following = speech.next_cursor(body, cursor, read)
             is_repeated = following is not None and following in seen
-            yield Page(readings, speech.announced(body), is_repeated)
+            is_last = following is None or is_repeated
+            yield Page(readings, speech.announced(body), is_repeated, is_last)
             if following is None or is_repeated:
                 return
             seen.add(following)

@@ -22,9 +22,11 @@ from syncd.core.budget import (
     new_ledger,
     take,
     throttle,
+    wait_ms,
     with_limits,
 )
 from syncd.core.circuit import Circuit
+from syncd.core.errors import NoSlotInTime
 from syncd.core.values import Millis
 from syncd.engine.ports import Clock, Store
 
@@ -40,23 +42,26 @@ class BudgetGate:
         self._clock = clock
         self._limit = calls_per_minute
         self._call_ms = call_ms
-        self._turn: dict[Lane, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turn: dict[tuple[Lane, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._freed = asyncio.Event()
         self.circuit = Circuit()
 
     @asynccontextmanager
-    async def slots(self, lane: Lane, count: int = 1) -> AsyncIterator[SlotsInHand]:
+    async def slots(self, lane: Lane, count: int = 1, not_after: Millis | None = None) -> AsyncIterator[SlotsInHand]:
         """Wait for ``count`` slots, all at once; what is not used goes back untouched."""
-        hand = SlotsInHand(self, lane, *await self.take(lane, count))
+        hand = SlotsInHand(self, lane, *await self.take(lane, count, not_after))
         try:
             yield hand
         finally:
             await asyncio.shield(hand.give_back())
 
-    async def take(self, lane: Lane, count: int) -> tuple[list[int], Millis]:
+    async def take(self, lane: Lane, count: int, not_after: Millis | None = None) -> tuple[list[int], Millis]:
         """The slots, and when the ledger says that they were taken."""
-        async with self._turn[lane]:  # first come, first served within a lane
+        # First come, first served within a lane; who can't wait for long has a queue of its own.
+        async with self._turn[lane, not_after is not None]:
             while True:
+                if not_after is not None and self._clock.now() > not_after:
+                    raise NoSlotInTime
                 self._freed.clear()
                 if wait_ms := self.circuit.wait_ms(self._clock.now()):
                     await self._wait(wait_ms / 1000)
@@ -67,6 +72,11 @@ class BudgetGate:
                     self.circuit = self.circuit.probing(self._clock.now())
                     return list(answer.slots), now
                 await self._wait(min(MAX_WAIT_SECONDS, answer.wait_ms / 1000))
+
+    async def wait_ms(self, count: int) -> int:
+        """How long until it is worth while to begin what needs so many slots, as things stand."""
+        now = self._clock.now()
+        return max(self.circuit.wait_ms(now), wait_ms(await self.ledger(), count, now))
 
     def is_lapsed(self, taken: Millis) -> bool:
         """A call under this slot might not end while the slot still counts: this process was stopped for long."""

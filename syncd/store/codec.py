@@ -13,7 +13,7 @@ from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.match import keys_of
 from syncd.core.plan import Change, ChangeKind, ChangeState
-from syncd.core.record import Position, Record, Register, Sighting, Stamp
+from syncd.core.record import Position, Reading, Record, Register, Sighting, Stamp
 from syncd.core.values import (
     CrmId,
     Field,
@@ -248,6 +248,16 @@ def conflict_from_row(row: Any, winning: str, losing: str) -> Conflict:
 
 def _stamp(earliest: int | None, latest: int | None) -> Stamp | None:
     return None if earliest is None or latest is None else Stamp(Millis(earliest), Millis(latest))
+
+
+def reading_to_text(reading: Reading) -> str:
+    known = {str(name): value_to_json(value) for name, value in reading.values.items()}
+    return dumps([known, reading.asked, reading.answered, reading.modified, reading.raw, reading.created])
+
+
+def reading_from_text(ion_id: str, text: str) -> Reading:
+    values, asked, answered, modified, raw, created = orjson.loads(text)
+    return Reading(ion_id, values_from_json(values), asked, answered, modified, raw, created)
 
 
 def headers_to_text(headers: tuple[tuple[str, bytes], ...]) -> str:

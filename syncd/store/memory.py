@@ -15,14 +15,15 @@ from random import Random
 from typing import Any
 
 from syncd.core.budget import Ledger
+from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally, total_of
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import Link, LinkState
-from syncd.core.listing import MISSING_SWEEPS
+from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
 from syncd.core.match import Candidate, Keys, keys_of
 from syncd.core.plan import Change, ChangeState
-from syncd.core.record import Record
+from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import (
     Again,
@@ -302,14 +303,21 @@ class MemoryUnit:
                 queued = replace(known, stage=Stage.DECIDE, due=due, generation=known.generation + 1, attempts=0)
             self._put("queue", subject, queued)
 
-    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]:
+    async def claim(
+        self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
+    ) -> list[Claim]:
         due = [
             (queued.since, subject, queued)
             for subject, queued in self._table("queue").items()
             if queued.stage is stage and queued.due <= now and queued.leased_until <= now
+            if turn is None or self._has_turn(subject, queued, turn)
         ]
         claims = []
-        for since, subject, queued in sorted(due, key=lambda item: item[:2])[:limit]:
+        if turn is not None:
+            due.sort(key=lambda item: (not self._is_read(item[1], turn), *item[:2]))
+        else:
+            due.sort(key=lambda item: item[:2])
+        for since, subject, queued in due[:limit]:
             fence = self._rng.getrandbits(62) + 1
             self._put("queue", subject, replace(queued, fence=fence, leased_until=Millis(now + lease_ms)))
             claims.append(Claim(subject, stage, fence, queued.generation, since, queued.attempts))
@@ -356,6 +364,53 @@ class MemoryUnit:
             count, oldest = found.get(queued.stage, (0, queued.since))
             found[queued.stage] = (count + 1, min(oldest, queued.since))
         return found
+
+    async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:
+        deciding = unread = read = 0
+        for subject, queued in self._table("queue").items():
+            is_new = turn.listed < queued.due <= now and self._is_linked(subject)
+            if queued.stage is Stage.DECIDE:
+                deciding += is_new
+            elif self._is_read(subject, turn):
+                read += queued.due <= now
+            else:
+                unread += is_new and queued.leased_until <= now
+        return Crowd(min(deciding, limit), min(unread, limit), min(read, limit))
+
+    async def keep_readings(self, readings: Collection[Reading], now: Millis) -> None:
+        links = await self.links(Side.ION, [reading.ion_id for reading in readings])
+        for reading in readings:
+            link = links.get(reading.ion_id)
+            queued = self._table("queue").get(f"crm:{link.crm_id}") if link is not None else None
+            if link is None or queued is None or queued.due > now or queued.leased_until > now:
+                continue
+            subject = f"crm:{link.crm_id}"
+            known = self._table("readings").get(subject)
+            if known is None or known.asked < reading.asked:
+                self._put("readings", subject, reading)
+            if queued.stage is Stage.CALL:
+                self._put("queue", subject, replace(queued, due=reading.answered))
+                self.rung.add(Loop.PUSH)
+
+    async def reading_of(self, subject: Subject) -> Reading | None:
+        return self._table("readings").get(subject)
+
+    async def drop_readings(self, before: Millis) -> None:
+        for subject in [key for key, reading in self._table("readings").items() if reading.asked < before]:
+            self._drop("readings", subject)
+
+    def _has_turn(self, subject: str, queued: _Queued, turn: Turn) -> bool:
+        if turn.is_only_for_read or self._is_read(subject, turn):
+            return self._is_read(subject, turn)
+        return queued.due <= turn.listed or queued.since <= turn.late or not self._is_linked(subject)
+
+    def _is_read(self, subject: str, turn: Turn) -> bool:
+        reading = self._table("readings").get(subject)
+        return reading is not None and reading.asked > turn.fresh
+
+    def _is_linked(self, subject: str) -> bool:
+        side, _, crm_id = subject.partition(":")
+        return side == Side.CRM.value and crm_id in self._table("links")
 
     # -- who waits for a person
 
@@ -444,8 +499,11 @@ class MemoryUnit:
     async def save_sweep(self, sweep: Sweep) -> None:
         self._put("sweeps", sweep.started, sweep)
 
-    async def recent_sweeps(self, limit: int) -> list[Sweep]:
-        return [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)][:limit]
+    async def recent_sweeps(
+        self, limit: int, outcomes: Collection[SweepOutcome] = tuple(SweepOutcome)
+    ) -> list[Sweep]:
+        newest_first = (sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True))
+        return list(islice((sweep for sweep in newest_first if sweep.outcome in outcomes), limit))
 
     async def note(self, name: str) -> str | None:
         return self._table("notes").get(name)

@@ -16,15 +16,19 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Select,
     Table,
     bindparam,
     case,
     delete,
     event,
+    exists,
     extract,
     func,
     insert,
+    literal,
+    not_,
     or_,
     select,
     update,
@@ -34,6 +38,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from syncd.core.budget import Ledger
+from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import OPEN, Intent, IntentState, Kind
@@ -41,7 +46,7 @@ from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
 from syncd.core.match import Candidate, Keys, Tier
 from syncd.core.plan import Change, ChangeState
-from syncd.core.record import Record
+from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import (
     Again,
@@ -76,7 +81,7 @@ QUEUE, HOLDS, CANDIDATES = _table(tables.QueueRow), _table(tables.HoldRow), _tab
 OFFSETS, MESSAGES, LETTERS = _table(tables.OffsetRow), _table(tables.MessageRow), _table(tables.DeadLetterRow)
 SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _table(tables.LedgerRow)
 LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
-CHANGES, GUARD = _table(tables.ChangeRow), _table(tables.GuardRow)
+CHANGES, GUARD, READINGS = _table(tables.ChangeRow), _table(tables.GuardRow), _table(tables.ReadingRow)
 
 # Seconds since 1970, at the moment of asking and not at the transaction's start.
 POSTGRES_TIME = extract("epoch", func.clock_timestamp())
@@ -86,6 +91,8 @@ DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & INTENTS.c.state.in_(
     [IntentState.PREPARED.value, IntentState.SENT.value]
 )
 OPEN_STATES = [state.value for state in OPEN]
+CALLS = QUEUE.c.stage == Stage.CALL.value
+LINKED = QUEUE.c.subject.startswith("crm:") & exists().where(LINKS.c.crm_id == func.substr(QUEUE.c.subject, 5))
 SQLITE_BUSY_MS = 10_000
 CONNECTIONS = 16
 """Kept open by one process. More are opened for a crowd, and closed again, which costs more than they do."""
@@ -468,14 +475,16 @@ class SqlUnit:
         ]
         await self._connection.execute(statement, rows)
 
-    async def claim(self, stage: Stage, now: Millis, lease_ms: int, limit: int) -> list[Claim]:
-        query = (
-            select(QUEUE)
-            .where(QUEUE.c.stage == stage.value, QUEUE.c.due <= now, QUEUE.c.leased_until <= now)
-            .order_by(QUEUE.c.since)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
+    async def claim(
+        self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
+    ) -> list[Claim]:
+        query = select(QUEUE).where(QUEUE.c.stage == stage.value, QUEUE.c.due <= now, QUEUE.c.leased_until <= now)
+        if turn is not None:
+            read = _read_since(turn.fresh)
+            others = or_(QUEUE.c.due <= turn.listed, QUEUE.c.since <= turn.late, not_(LINKED))
+            query = query.where(read if turn.is_only_for_read else or_(read, others))
+            query = query.order_by(case((read, 0), else_=1))
+        query = query.order_by(QUEUE.c.since).limit(limit).with_for_update(skip_locked=True, of=QUEUE)
         claims = [
             Claim(
                 Subject(row.subject),
@@ -534,6 +543,59 @@ class SqlUnit:
     async def pending(self) -> dict[Stage, tuple[int, Millis]]:
         query = select(QUEUE.c.stage, func.count().label("n"), func.min(QUEUE.c.since).label("oldest"))
         return {Stage(row.stage): (row.n, row.oldest) for row in await self._rows(query.group_by(QUEUE.c.stage))}
+
+    async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:
+        new, read = (QUEUE.c.due > turn.listed) & (QUEUE.c.due <= now), _read_since(turn.fresh)
+        groups = (
+            (QUEUE.c.stage == Stage.DECIDE.value) & new & LINKED,
+            CALLS & new & (QUEUE.c.leased_until <= now) & LINKED & not_(read),
+            CALLS & (QUEUE.c.due <= now) & read,
+        )
+        some = [select(QUEUE.c.subject).where(group).limit(limit).subquery() for group in groups]
+        counts = select(*[select(func.count()).select_from(each).scalar_subquery() for each in some])
+        return Crowd(*(await self._connection.execute(counts)).one())
+
+    async def keep_readings(self, readings: Collection[Reading], now: Millis) -> None:
+        by_id = {reading.ion_id: reading for reading in readings}
+        linked = QUEUE.c.subject == literal("crm:").concat(LINKS.c.crm_id)
+        is_free = (QUEUE.c.due <= now) & (QUEUE.c.leased_until <= now)
+        for chunk in _chunks(sorted(by_id)):
+            due = select(QUEUE.c.subject, QUEUE.c.stage, LINKS.c.ion_id).where(
+                linked, LINKS.c.ion_id.in_(chunk), is_free
+            )
+            # Who is locked is being worked on: to wait for it here would be to wait for each other.
+            rows = await self._rows(due.with_for_update(skip_locked=True, of=QUEUE))
+            await self._keep([(row.subject, by_id[row.ion_id]) for row in rows])
+            shown = [(row.subject, by_id[row.ion_id]) for row in rows if row.stage == Stage.CALL.value]
+            if shown:
+                self.rung.add(Loop.PUSH)
+                await self._update_by_key(QUEUE, [{"subject": who, "due": r.answered} for who, r in shown])
+
+    async def _keep(self, readings: Sequence[tuple[str, Reading]]) -> None:
+        rows = [
+            {
+                "subject": subject,
+                "ion_id": reading.ion_id,
+                "asked": reading.asked,
+                "body": self._seal.seal(codec.reading_to_text(reading)),
+            }
+            for subject, reading in readings
+        ]
+        statement = self._insert(READINGS)
+        statement = statement.on_conflict_do_update(
+            index_elements=[READINGS.c.subject],
+            set_={name: statement.excluded[name] for name in ("ion_id", "asked", "body")},
+            where=READINGS.c.asked < statement.excluded.asked,
+        )
+        if rows:
+            await self._connection.execute(statement, rows)
+
+    async def reading_of(self, subject: Subject) -> Reading | None:
+        rows = await self._rows(select(READINGS).where(READINGS.c.subject == subject))
+        return codec.reading_from_text(rows[0].ion_id, self._seal.open(rows[0].body)) if rows else None
+
+    async def drop_readings(self, before: Millis) -> None:
+        await self._connection.execute(delete(READINGS).where(READINGS.c.asked < before))
 
     # -- who waits for a person
 
@@ -694,8 +756,11 @@ class SqlUnit:
         }
         await self._upsert(SWEEPS, row)
 
-    async def recent_sweeps(self, limit: int) -> list[Sweep]:
-        rows = await self._rows(select(SWEEPS).order_by(SWEEPS.c.started.desc()).limit(limit))
+    async def recent_sweeps(
+        self, limit: int, outcomes: Collection[SweepOutcome] = tuple(SweepOutcome)
+    ) -> list[Sweep]:
+        wanted = select(SWEEPS).where(SWEEPS.c.outcome.in_([outcome.value for outcome in outcomes]))
+        rows = await self._rows(wanted.order_by(SWEEPS.c.started.desc()).limit(limit))
         return [
             Sweep(
                 Millis(row.started),
@@ -767,6 +832,10 @@ class SqlUnit:
             statement,
             [{(f"key_{name}" if name in keys else name): value for name, value in row.items()} for row in rows],
         )
+
+
+def _read_since(fresh: Millis) -> ColumnElement[bool]:
+    return exists().where(READINGS.c.subject == QUEUE.c.subject, READINGS.c.asked > fresh)
 
 
 def _hold(row: Any) -> Hold:

@@ -202,6 +202,17 @@ class CandidateRow(SQLModel, table=True):
     score: float
 
 
+class ReadingRow(SQLModel, table=True):
+    """What a page of a listing showed of a customer that waits for a call, while it is fresh. ``body`` is sealed."""
+
+    __tablename__ = "readings"
+    __table_args__ = (Index(None, "asked"),)
+    subject: str = Field(primary_key=True)
+    ion_id: str
+    asked: int = Field(sa_column=big())
+    body: str = Field(sa_column=text())
+
+
 class OffsetRow(SQLModel, table=True):
     """The next offset to read, stored with the effect of all before it."""
 

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from syncd.core.budget import Lane, new_ledger, take
+from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState, Kind
@@ -18,7 +19,7 @@ from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.listing import SweepOutcome
 from syncd.core.match import Candidate, Keys, Tier, keys_of
 from syncd.core.plan import Change, ChangeKind, ChangeState
-from syncd.core.record import ION_NOTE, Observation, Position, Record, Stamp, new_record, observe
+from syncd.core.record import ION_NOTE, Observation, Position, Reading, Record, Stamp, new_record, observe
 from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
 from syncd.core.work import (
     Again,
@@ -52,6 +53,12 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     await schema.upgrade(engine)
     yield SqlStore(engine, Seal([KEY]), Random(1))
     await engine.dispose()
+
+
+def a_reading(ion_id: str, asked: Millis) -> Reading:
+    values = {Field.COMPANY: "Harbour Lights", Field.ADDRESS: Address("1 Quay", city="Porto")}
+    raw = {"id": ion_id, "companyName": "Harbour Lights", "unknown": [1, {"to": "us"}]}
+    return Reading(ion_id, values, asked, Millis(asked + 9), None, raw, Millis(5))
 
 
 def customer(side: Side, number: str, at: int = 1, **values: object) -> Record:
@@ -316,6 +323,69 @@ class TestTheQueue:
             await unit.enqueue([Subject("crm:old")], Millis(NOW - 5))
             assert [claim.subject for claim in await claimed(unit)] == ["crm:old", "crm:new"]
 
+    async def test_a_crowd_waits_for_its_listing_and_the_others_do_not(self, store: Store) -> None:
+        listed, now = NOW, Millis(NOW + 20_000)
+        turn = Turn(listed, Millis(now - 10_000), Millis(0))
+        async with store.begin() as unit:
+            for crm_id in ("early", "new", "read", "old", "deciding"):
+                await unit.add_link(replace(LINK, crm_id=CrmId(crm_id), ion_id=IonId(f"7-{crm_id}")))
+            await unit.enqueue([Subject(f"crm:{name}") for name in ("new", "read", "old", "early", "create")], now)
+            for claim in await unit.claim(Stage.DECIDE, now, 60_000, 9):
+                due = Millis(listed if claim.subject == "crm:early" else now)
+                await unit.finish(claim, Again(due, Stage.CALL))
+            await unit.enqueue([Subject("crm:deciding"), Subject("crm:stranger")], now)
+            await unit.keep_readings([a_reading("7-old", turn.fresh), a_reading("7-deciding", now)], now)
+            await unit.keep_readings([a_reading("7-read", Millis(turn.fresh + 1)), a_reading("7-nobody", now)], now)
+            assert await unit.crowd(turn, now, 9) == Crowd(deciding=1, unread=2, read=1)
+            assert await unit.crowd(turn, now, 1) == Crowd(1, 1, 1)
+            assert await unit.crowd(turn, listed, 9) == Crowd(0, 0, 0), "not due yet"
+            [read] = await unit.claim(Stage.CALL, now, 1_000, 9, turn._replace(is_only_for_read=True))
+            assert read.subject == "crm:read"
+            assert (await unit.crowd(turn, now, 9)).read == 1, "still waiting for its slot"
+            claims = await unit.claim(Stage.CALL, now, 1_000, 9, turn)
+            assert sorted(claim.subject for claim in claims) == ["crm:create", "crm:early"]
+            assert len(await unit.claim(Stage.CALL, now, 1_000, 9, turn._replace(late=now))) == 2
+            assert (await unit.crowd(turn, now, 9)).unread == 0, "somebody is at it"
+
+    async def test_whom_a_page_has_shown_goes_before_those_who_came_first(self, store: Store) -> None:
+        now = Millis(NOW + 20_000)
+        async with store.begin() as unit:
+            await unit.add_link(LINK)
+            await unit.enqueue([Subject("crm:create")], NOW)
+            await unit.enqueue([Subject(f"crm:{LINK.crm_id}")], now)
+            for claim in await unit.claim(Stage.DECIDE, now, 60_000, 9):
+                await unit.finish(claim, Again(now, Stage.CALL))
+            await unit.keep_readings([a_reading(LINK.ion_id, now)], now)
+            [first] = await unit.claim(Stage.CALL, Millis(now + 9), 1_000, 1, Turn(NOW, NOW, Millis(0)))
+            assert first.subject == f"crm:{LINK.crm_id}"
+
+    async def test_a_reading_lies_there_for_who_waits_until_it_is_old(self, store: Store) -> None:
+        subject, reading = Subject(f"crm:{LINK.crm_id}"), a_reading(LINK.ion_id, NOW)
+        async with store.begin() as unit:
+            await unit.add_link(LINK)
+            await unit.enqueue([subject], NOW)
+            await unit.keep_readings([reading], Millis(NOW - 1))
+            assert await unit.reading_of(subject) is None, "it is put off, perhaps for long"
+            await unit.keep_readings([reading], NOW)
+            assert await unit.reading_of(subject) == reading
+            assert await unit.next_due(Stage.DECIDE) == NOW, "it may need no call"
+            [claim] = await claimed(unit)
+            await unit.keep_readings([reading._replace(asked=Millis(NOW + 1))], NOW)
+            assert await unit.reading_of(subject) == reading, "somebody is at it"
+            await unit.finish(claim, Again(NOW, Stage.CALL))
+            await unit.keep_readings([reading._replace(asked=Millis(NOW - 1))], NOW)
+            assert await unit.reading_of(subject) == reading, "an older one"
+            newer = reading._replace(
+                asked=Millis(NOW + 1), answered=Millis(NOW + 20), values={**reading.values, Field.TITLE: None}
+            )
+            await unit.keep_readings([newer], newer.answered)
+            assert await unit.reading_of(subject) == newer
+            assert await unit.next_due(Stage.CALL) == newer.answered, "waits anew"
+            await unit.drop_readings(newer.asked)
+            assert await unit.reading_of(subject) == newer
+            await unit.drop_readings(Millis(newer.asked + 1))
+            assert await unit.reading_of(subject) is None
+
     async def test_finished_means_gone(self, store: Store) -> None:
         async with store.begin() as unit:
             await unit.enqueue([Subject("crm:1")], NOW)
@@ -543,6 +613,7 @@ async def test_sweeps_are_remembered_newest_first(store: Store) -> None:
         await unit.save_sweep(two)
         assert await unit.recent_sweeps(5) == [two, one]
         assert await unit.recent_sweeps(1) == [two]
+        assert await unit.recent_sweeps(5, [one.outcome]) == [one]
 
 
 async def test_notes_are_kept(store: Store) -> None:

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,21 @@ def test_a_replica_that_was_stopped_longer_than_its_leases_comes_back_and_change
     assert len(world.ion.journal("create")) == 20
     assert len(world.ion.journal("update")) <= 45, "at most two for a customer, and the few that were in flight"
     assert world.commands() == []
+
+
+def test_a_crowd_of_edits_costs_a_write_each_and_a_listing(make_world: MakeWorld, dialect: str) -> None:
+    world = three_daemons(make_world, dialect)
+    for number in range(40):
+        world.topics.edit(f"C{number}", **customer(f"Company {number}"))
+    eventually(lambda: len(world.links()) == 40, "everybody is linked", 90)
+    world.wait_until_idle()
+    before = len(world.ion.journal())
+    for number in range(40):
+        world.topics.edit(f"C{number}", company=f"Renamed {number}")
+    wait_for_companies(world, {f"Renamed {number}" for number in range(40)})
+    calls = Counter(entry["operation"] for entry in world.ion.journal()[before:])
+    assert calls["update"] == 40
+    assert calls["get"] <= 10, "but for those who came before it was seen to be a crowd"
 
 
 def test_partitions_that_move_repeat_no_effect(make_world: MakeWorld) -> None:

@@ -19,6 +19,7 @@ from syncd.core.budget import (
     new_ledger,
     take,
     throttle,
+    wait_ms,
     with_limits,
 )
 from syncd.core.values import Millis
@@ -175,3 +176,39 @@ def test_a_reservation_in_the_way_is_asked_about_again_soon() -> None:
     while isinstance(answer := take(ledger, Lane.SWEEP, 1, Millis(1)), Granted):
         ledger = answer.ledger
     assert 0 < answer.wait_ms <= 5_000
+
+
+def worth_it_in(ledger: Ledger, count: int, now: int) -> int:
+    return wait_ms(ledger, count, Millis(now))
+
+
+class TestWhenItIsWorthWhileToBegin:
+    def spent_at(self, *times: int, limit: int = 10) -> Ledger:
+        """Calls that ended then; their slots are free a minute later."""
+        ledger = new_ledger(limit, CALL_MS)
+        for at in times:
+            answer = granted(take(ledger, Lane.WRITE, 1, Millis(at)))
+            ledger = end(answer.ledger, answer.slots[0], Millis(at))
+        return ledger
+
+    def test_at_once_while_there_are_slots_enough(self) -> None:
+        assert worth_it_in(self.spent_at(0, 0, 0, 0), 6, 1_000) == 0
+
+    def test_when_the_last_one_comes_free(self) -> None:
+        ledger = self.spent_at(*range(0, 5_000, 500))
+        assert worth_it_in(ledger, 4, 10_000) == 1_500 + WINDOW_MS + MARGIN_MS - 10_000
+
+    def test_with_what_there_is_when_the_next_is_far_off(self) -> None:
+        ledger = self.spent_at(0, 0, 0, 30_000, 30_000, 30_000, 30_000, 30_000, 30_000, 30_000)
+        assert worth_it_in(ledger, 8, WINDOW_MS + MARGIN_MS) == 0
+        assert worth_it_in(ledger, 8, 59_000) == WINDOW_MS + MARGIN_MS - 59_000, "they come together"
+
+    def test_one_slot_is_not_enough_for_a_page_and_a_write(self) -> None:
+        ledger = self.spent_at(0, *[40_000] * 9)
+        assert worth_it_in(ledger, 8, WINDOW_MS + MARGIN_MS) == 40_000
+
+    def test_never_for_more_than_the_rate_gives(self) -> None:
+        assert worth_it_in(new_ledger(10, CALL_MS), 500, 0) == 0
+
+    def test_not_before_the_door_is_open_again(self) -> None:
+        assert worth_it_in(throttle(new_ledger(10, CALL_MS), 7_000, Millis(0)), 3, 1_000) == 6_000

@@ -19,6 +19,7 @@ from syncd.core.record import (
     Register,
     Sighting,
     Stamp,
+    is_superseded,
     join,
     new_record,
     observe,
@@ -257,3 +258,11 @@ def test_what_is_not_known_has_no_value() -> None:
     assert record.value(Field.PHONE) is None
     assert record.noted_ion_id is None
     assert record.values() == {COMPANY: "A"}
+
+
+def test_a_reading_is_superseded_by_another_value_seen_since() -> None:
+    record = ion(reading("new", 100, 110))
+    assert is_superseded(record, reading("old", 99, 120))
+    assert not is_superseded(record, reading("new", 99, 120)), "the same value"
+    assert not is_superseded(record, reading("newer still", 100, 120)), "asked for no earlier"
+    assert not is_superseded(new_record(Side.ION, "7"), reading("old", 99, 120))

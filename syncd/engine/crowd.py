@@ -1,0 +1,80 @@
+"""The crowd's way to ION: who waits for a listing, and how the listing is paced (S5, ``core/crowd.py``).
+
+The leader lists at once when there is a crowd, and asks for a page when there are slots for the writes
+that it serves. The page's readings of those who wait lie in the store for as long as they are fresh, so
+any replica builds its write on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syncd.core.crowd import CROWD, GATHER_MS, LATE_MS, MANY, Turn, enough, slots_wanted
+from syncd.core.record import Reading
+from syncd.core.values import Millis
+from syncd.engine.facts import Facts
+from syncd.engine.ports import Clock, Gate, Store, Unit
+
+MAX_SLEEP_SECONDS = 5.0
+"""The longest sleep between two questions whether a page is worth its call."""
+
+
+class Crowds:
+    def __init__(self, store: Store, gate: Gate, clock: Clock, facts: Facts) -> None:
+        self._store = store
+        self._gate = gate
+        self._clock = clock
+        self._facts = facts
+        self._seen_at: Millis | None = None
+        """Since when there has been a crowd without a break."""
+
+    async def turn(self, unit: Unit) -> Turn | None:
+        """Who may be claimed for a call, where not everybody may."""
+        now, turn, least = self._clock.now(), self._turn(), enough(self._facts.pages)
+        crowd = await unit.crowd(turn, now, least)
+        if crowd.unread >= least:
+            return turn
+        if crowd.deciding + crowd.unread >= least:  # it may become a crowd in a moment
+            return turn._replace(listed=max(turn.listed, Millis(now - GATHER_MS)))
+        return None
+
+    async def is_waiting(self) -> bool:
+        """There is a crowd, and it has been decided, or was waited for long enough."""
+        now, least = self._clock.now(), enough(self._facts.pages)
+        async with self._store.begin() as unit:
+            crowd = await unit.crowd(self._turn(), now, least)
+        self._seen_at = (self._seen_at or now) if crowd.unread >= least else None
+        return self._seen_at is not None and (crowd.deciding < least or now - self._seen_at >= GATHER_MS)
+
+    async def make_room(self, pages_read: int, patience: Millis) -> None:
+        """Wait until the next page is worth its call: without slots its readings grow old unused.
+
+        Not longer than until ``patience``: others may take each slot that comes free, and creates and
+        the guard wait for the listing.
+        """
+        left = max(1, self._facts.pages - pages_read)
+        while self._clock.now() < patience:
+            async with self._store.begin() as unit:
+                crowd = await unit.crowd(self._turn(), self._clock.now(), MANY * left)
+            if crowd.unread < enough(self._facts.pages):
+                return
+            wait_ms = await self._gate.wait_ms(slots_wanted(crowd, left))
+            if not wait_ms:
+                return
+            await self._clock.sleep(min(MAX_SLEEP_SECONDS, wait_ms / 1000))
+
+    async def keep(self, readings: Sequence[Reading]) -> None:
+        """Leave a page's readings to those who wait for them; a few who wait take a look of their own.
+
+        A page that came late leaves none: they would be old before anybody had a slot.
+        """
+        now, turn = self._clock.now(), self._turn()
+        fresh = [reading for reading in readings if now - reading.asked <= self._facts.fresh_ms // 2]
+        async with self._store.begin() as unit:
+            await unit.drop_readings(turn.fresh)
+            if fresh and (await unit.crowd(turn, now, CROWD)).unread >= CROWD:
+                await unit.keep_readings(fresh, now)
+
+    def _turn(self) -> Turn:
+        now = self._clock.now()
+        return Turn(self._facts.listed_last, Millis(now - self._facts.fresh_ms), Millis(now - LATE_MS))
