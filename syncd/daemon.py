@@ -42,6 +42,7 @@ from syncd.engine.pairing import Pairing
 from syncd.engine.ports import Clock, CrmSink, Loop, Posts, Store
 from syncd.engine.push import Pusher
 from syncd.engine.reconcile import Reconciler
+from syncd.engine.review import Review
 from syncd.engine.status import Status, survey
 from syncd.engine.sweep import Sweeper
 from syncd.engine.workers import LEASE_MS, Wakes, Workers
@@ -158,6 +159,13 @@ def make_ingest(settings: Settings, mapping: CrmMapping, store: Store, clock: Cl
     decoder = EventDecoder(mapping, int(settings.sync.clock_skew_seconds * 1000))
     describe = partial(dead_letter_message, settings.kafka.dead_letters_topic)
     return Ingest(store, clock, metrics, Intents(metrics), decoder.decode, describe)
+
+
+def make_review(settings: Settings, fingerprint: Fingerprint) -> Review:
+    """For what a person says of links: beside the daemon, on the same store."""
+    facts = Facts(0, int(settings.poll.interval_seconds * 1000))
+    intents, book = Intents(Metrics()), LinkBook(settings.kafka.links_topic, fingerprint)
+    return Review(Pairing(facts, intents, book), intents, book)
 
 
 def make_gate(settings: Settings, store: Store, clock: Clock) -> BudgetGate:

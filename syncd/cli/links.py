@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections import Counter
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.output import AsJson, Limit, print_json, print_table, shown, when, with_store
+from syncd.cli.output import HELD, AsJson, Limit, person, print_json, print_table, shown, when, with_store
 
 if TYPE_CHECKING:
     from syncd.core.link import Link, LinkState
+    from syncd.core.match import Candidate
     from syncd.core.record import Record
     from syncd.core.work import Hold
+    from syncd.engine.review import Review
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
 
@@ -63,7 +67,37 @@ def show_link(
     rows = [(name, *(shown_json(part) for part in parts.values())) for name, parts in found["fields"].items()]
     print_table(("field", "CRM", "ION", "agreed"), rows, "Nothing is known of either side yet.")
     for candidate in found["candidates"]:
-        typer.echo("may be {crm_id} = {ion_id} ({tier}, {score})".format(**candidate))
+        typer.echo("may be {crm_id} = {ion_id} ({tier}, {score}; {evidence})".format(**candidate))
+
+
+@app.command("import")
+def import_links(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV with the columns crm_id and ion_id.")
+    ],
+    is_meant: Annotated[
+        bool, typer.Option("--apply", help="Make the links; without it they are only shown.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Links from a CSV file, such as `export` writes. Shows what it would do; `--apply` does it.
+
+    Ends with 3 where lines can't be applied; the others are.
+    """
+    lines = _read_csv(file)
+    found = with_store(context, lambda store, settings: _import(store, settings, lines, is_meant))
+    counts = Counter(what for _, _, _, what in found)
+    if as_json:
+        print_json({"applied": is_meant, "lines": [dict(zip(IMPORTED, row, strict=True)) for row in found]})
+    else:
+        told = [row for row in found if row[3] not in (NEW_LINK, KNOWN_LINK)]
+        print_table(IMPORTED, told, "")
+        typer.echo(", ".join(f"{count} {what}" for what, count in counts.most_common()) or "The file is empty.")
+        if counts[NEW_LINK] and not is_meant:
+            typer.echo("Nothing was changed: `--apply` makes the new links.")
+    if counts.keys() - {NEW_LINK, KNOWN_LINK}:
+        raise typer.Exit(HELD)
 
 
 @app.command("export")
@@ -126,9 +160,7 @@ async def _customer(store: SqlStore, customer: str) -> dict[str, Any]:
             }
             for name in names
         },
-        "candidates": [
-            {"crm_id": c.crm_id, "ion_id": c.ion_id, "tier": c.tier.value, "score": c.score} for c in candidates
-        ],
+        "candidates": [candidate_json(candidate) for candidate in candidates],
     }
 
 
@@ -144,3 +176,67 @@ def shown_json(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(str(part) for part in value.values() if part)
     return shown(value)
+
+
+IMPORTED = ("line", "crm_id", "ion_id", "what")
+NEW_LINK, KNOWN_LINK = "new", "known already"
+
+
+def _read_csv(file: Path) -> list[tuple[int, str, str]]:
+    from syncd.core.errors import UserError
+
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            reader = csv.DictReader(text)
+            if not {"crm_id", "ion_id"} <= set(reader.fieldnames or ()):
+                raise UserError(f"{file} needs a first line with the columns crm_id and ion_id")
+            return [(reader.line_num, (row["crm_id"] or "").strip(), (row["ion_id"] or "").strip()) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} can't be read as CSV in UTF-8: {error}") from None
+
+
+async def _import(
+    store: SqlStore, settings: Settings, lines: list[tuple[int, str, str]], is_meant: bool
+) -> list[tuple[int, str, str, str]]:
+    from syncd.core.values import Side
+
+    told, review = list[tuple[int, str, str, str]](), review_of(store, settings)
+    by_crm, by_ion = dict[str, str](), dict[str, str]()
+    """What the lines before have linked."""
+    for number, crm_id, ion_id in lines:
+        async with store.begin() as unit:
+            mine = (await unit.links(Side.CRM, [crm_id])).get(crm_id)
+            theirs = (await unit.links(Side.ION, [ion_id])).get(ion_id)
+            its_ion = mine.ion_id if mine else by_crm.get(crm_id)
+            its_crm = theirs.crm_id if theirs else by_ion.get(ion_id)
+            if not crm_id or not ion_id:
+                what = "an id is missing"
+            elif its_ion == ion_id:
+                what = KNOWN_LINK
+            elif its_ion is not None:
+                what = f"{crm_id} is linked to {its_ion}"
+            elif its_crm is not None:
+                what = f"{ion_id} is linked to {its_crm}"
+            else:
+                what = NEW_LINK
+                by_crm[crm_id], by_ion[ion_id] = ion_id, crm_id
+                if is_meant:
+                    await review.link(unit, crm_id, ion_id, person(), await unit.time())
+        told.append((number, crm_id, ion_id, what))
+    return told
+
+
+def review_of(store: SqlStore, settings: Settings) -> Review:
+    from syncd.daemon import make_review
+
+    return make_review(settings, store.fingerprint)
+
+
+def candidate_json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "crm_id": candidate.crm_id,
+        "ion_id": candidate.ion_id,
+        "tier": candidate.tier.value,
+        "score": candidate.score,
+        "evidence": ", ".join(candidate.evidence),
+    }

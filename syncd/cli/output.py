@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from syncd.core.values import Millis
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
+
+
+HELD = 3
+"""Exit code: something waits for a person."""
 
 
 class DialectName(StrEnum):
@@ -58,6 +63,14 @@ def with_store(
             return await work(store, settings)
 
     return asyncio.run(opened())
+
+
+def person() -> str:
+    """Who sits at the command line, for the log of decisions."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "the command line"
 
 
 def print_json(value: object) -> None:

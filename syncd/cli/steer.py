@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.output import AsJson, Limit, print_json, print_table, shown, when, with_store
+from syncd.cli.output import HELD, AsJson, Limit, person, print_json, print_table, shown, when, with_store
 
 if TYPE_CHECKING:
     from syncd.core.plan import Change, Plan
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 quarantine = typer.Typer(help="Customers that a side refuses, and fields that are frozen.", no_args_is_help=True)
 
 SIDES = {"crm": "CRM", "ion": "ION"}
-HELD = 3
-"""Exit code: something waits for a person."""
 
 
 def plan(
@@ -255,11 +252,3 @@ def hold_json(hold: Hold) -> dict[str, Any]:
 
 def _customer(hold: Hold) -> str:
     return hold.subject.removeprefix("crm:")
-
-
-def person() -> str:
-    """Who sits at the command line, for the log of decisions."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "the command line"

@@ -21,6 +21,7 @@ class How(StrEnum):
     CRM_NOTE = "crm-note"
     EMAIL_AND_COMPANY = "email-and-company"
     COMPANY_AND_COUNTRY = "company-and-country"
+    LIKENESS = "likeness"
     CREATED_IN_ION = "created-in-ion"
     CREATED_IN_CRM = "created-in-crm"
     PERSON = "person"

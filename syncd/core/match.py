@@ -1,16 +1,17 @@
-"""Which customer of the other side is this one? (S8, tiers 1 to 3)
+"""Which customer of the other side is this one? (S8)
 
-=====  ==========================================  ============  ==========
-tier   evidence                                    one clear     several
-=====  ==========================================  ============  ==========
-1      the CRM carries the ION id                  link          review
-2      same e-mail and same company                link          review
-3      same company and same country               link          review
-near   same e-mail or same company, nothing more   review        review
-none   nothing                                     new           --
-=====  ==========================================  ============  ==========
+=====  ===============================================  ============  ==========
+tier   evidence                                         one clear     several
+=====  ===============================================  ============  ==========
+1      the CRM carries the ION id                       link          review
+2      same e-mail and same company                     link          review
+3      same company and same country, hardly a doubt    link          review
+4      alike beyond doubt (``likeness``)                link          review
+near   alike; same e-mail or company, nothing more      review        review
+none   nothing                                          new           --
+=====  ===============================================  ============  ==========
 
-*Clear* holds in both directions: no other free customer on this side points at the same one.
+*Clear* holds in both directions: no other free customer, on this side or that, comes close.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from syncd.core.likeness import DEFINITE as DEFINITE_SCORE
+from syncd.core.likeness import DOUBTS, MARGIN, NEAR, Evidence, evidence, score_of, traits_of
 from syncd.core.link import How
 from syncd.core.record import Record
 from syncd.core.values import Field, Side, Value
@@ -62,6 +65,7 @@ class Tier(StrEnum):
     NOTE = "crm-note"
     EMAIL_AND_COMPANY = "email-and-company"
     COMPANY_AND_COUNTRY = "company-and-country"
+    LIKENESS = "likeness"
     EMAIL_ONLY = "email-only"
     COMPANY_ONLY = "company-only"
 
@@ -73,6 +77,7 @@ SCORES = {
     Tier.EMAIL_ONLY: 0.6,
     Tier.COMPANY_ONLY: 0.5,
 }
+"""What a tier is worth by itself; likeness may add to the last two."""
 DEFINITE = (Tier.NOTE, Tier.EMAIL_AND_COMPANY, Tier.COMPANY_AND_COUNTRY)
 
 
@@ -81,10 +86,16 @@ class Candidate:
     crm_id: str
     ion_id: str
     tier: Tier
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def score(self) -> float:
-        return SCORES[self.tier]
+        likeness = 0.0 if self.tier in DEFINITE else score_of(self.evidence)
+        return max(SCORES.get(self.tier, 0.0), likeness)
+
+    @property
+    def is_definite(self) -> bool:
+        return self.tier in DEFINITE or self.score >= DEFINITE_SCORE
 
 
 class Verdict(StrEnum):
@@ -103,9 +114,16 @@ class Match:
         return How(self.candidates[0].tier.value)
 
 
-def tier_of(crm: Record, ion: Record) -> Tier | None:
+def compare(crm: Record, ion: Record) -> Candidate | None:
+    """Whether and how these two may be one."""
+    found = evidence(traits_of(crm), traits_of(ion))
+    tier = tier_of(crm, ion, found)
+    return None if tier is None else Candidate(crm.customer_id, ion.customer_id, tier, found)
+
+
+def tier_of(crm: Record, ion: Record, found: Iterable[Evidence]) -> Tier | None:
     """The strongest tier that holds between two customers."""
-    mine, theirs = keys_of(crm), keys_of(ion)
+    mine, theirs, found = keys_of(crm), keys_of(ion), tuple(found)
     if mine.noted_ion_id is not None:
         # A note that names another customer rules this one out.
         return Tier.NOTE if mine.noted_ion_id == ion.customer_id else None
@@ -113,48 +131,49 @@ def tier_of(crm: Record, ion: Record) -> Tier | None:
     same_company = mine.company is not None and mine.company == theirs.company
     if same_email and same_company:
         return Tier.EMAIL_AND_COMPANY
-    if same_company and mine.country is not None and mine.country == theirs.country:
+    same_country = mine.country is not None and mine.country == theirs.country
+    is_doubted = Evidence.OTHER_PLACE in found or len(DOUBTS.intersection(found)) > 1
+    if same_company and same_country and not is_doubted:
         return Tier.COMPANY_AND_COUNTRY
     if same_email:
         return Tier.EMAIL_ONLY
-    return Tier.COMPANY_ONLY if same_company else None
+    if same_company:
+        return Tier.COMPANY_ONLY
+    return Tier.LIKENESS if score_of(found) >= NEAR else None
+
+
+def candidates_of(customer: Record, others: Iterable[Record]) -> tuple[Candidate, ...]:
+    """Who of them may be this customer, the best first."""
+    found = [c for other in others if (c := _compare(customer, other)) is not None]
+    return tuple(sorted(found, key=lambda c: (-c.score, c.crm_id, c.ion_id)))
 
 
 def match(customer: Record, others: Iterable[Record], rivals: Iterable[Record]) -> Match:
     """Judge one unlinked customer.
 
-    ``others``: unlinked customers of the other side that share a key with it.
-    ``rivals``: unlinked customers of its own side that share a key with any of those.
+    ``others``: unlinked customers of the other side that share a key or a block with it.
+    ``rivals``: unlinked customers of its own side that share one with the best of those.
     """
-    others = tuple(others)
-    candidates = sorted(_candidates(customer, others), key=lambda c: (-c.score, c.crm_id, c.ion_id))
+    by_id = {other.customer_id: other for other in others}
+    candidates = candidates_of(customer, by_id.values())
     if not candidates:
         return Match(Verdict.NEW)
     best = candidates[0]
-    tied = [candidate for candidate in candidates if candidate.tier is best.tier]
-    if best.tier not in DEFINITE or len(tied) > 1:
-        return Match(Verdict.REVIEW, tuple(candidates))
-    counterpart = next(o for o in others if o.customer_id == _other_id(customer, best))
-    if any(_is_rival(rival, customer, counterpart, best) for rival in rivals):
-        return Match(Verdict.REVIEW, tuple(candidates))
+    counterpart = by_id[best.ion_id if customer.side is Side.CRM else best.crm_id]
+    theirs = [_compare(rival, counterpart) for rival in rivals if rival.customer_id != customer.customer_id]
+    if not best.is_definite or any(_comes_close(other, best) for other in (*candidates[1:], *theirs)):
+        return Match(Verdict.REVIEW, candidates)
     return Match(Verdict.LINK, (best,))
 
 
-def _candidates(customer: Record, others: Iterable[Record]) -> Iterable[Candidate]:
-    for other in others:
-        crm, ion = (customer, other) if customer.side is Side.CRM else (other, customer)
-        tier = tier_of(crm, ion)
-        if tier is not None:
-            yield Candidate(crm.customer_id, ion.customer_id, tier)
+def _compare(mine: Record, theirs: Record) -> Candidate | None:
+    return compare(mine, theirs) if mine.side is Side.CRM else compare(theirs, mine)
 
 
-def _other_id(customer: Record, candidate: Candidate) -> str:
-    return candidate.ion_id if customer.side is Side.CRM else candidate.crm_id
-
-
-def _is_rival(rival: Record, customer: Record, counterpart: Record, best: Candidate) -> bool:
-    if rival.customer_id == customer.customer_id:
+def _comes_close(other: Candidate | None, best: Candidate) -> bool:
+    """An exact tier is passed by none but its equals; likeness has to be ahead of everybody by a margin."""
+    if other is None:
         return False
-    crm, ion = (rival, counterpart) if customer.side is Side.CRM else (counterpart, rival)
-    tier = tier_of(crm, ion)
-    return tier is not None and SCORES[tier] >= best.score
+    if best.tier in DEFINITE:
+        return other.score >= best.score
+    return other.score > best.score - MARGIN

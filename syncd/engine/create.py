@@ -13,7 +13,7 @@ from syncd.core.errors import OutcomeUnknown, Rejected, SideError
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import How
 from syncd.core.lost import appeared_after
-from syncd.core.match import DEFINITE, Candidate, Tier, Verdict, keys_of, match_key, tier_of
+from syncd.core.match import DEFINITE, Candidate, Tier, Verdict, candidates_of, keys_of, match_key
 from syncd.core.plan import change_of
 from syncd.core.receipt import receive
 from syncd.core.record import Reading, Record, new_record, observe_reading, observe_write
@@ -217,10 +217,11 @@ class Creator:
         after the create was sent, is evidence enough.
         """
         sent = sent_record(lost)
-        likely = await unit.look_alikes(Side.ION, keys_of(sent), None)
+        likely = await unit.look_alikes(sent, Side.ION)
         same_email = [r for r in likely if match_key(r.value(Field.EMAIL)) == keys_of(sent).email]
-        best = [r for r in same_email if tier_of(sent, r) in DEFINITE or appeared_after(r, lost.at)]
-        best = best or [record for record in likely if tier_of(sent, record) in DEFINITE]
+        exact = [c.ion_id for c in candidates_of(sent, likely) if c.tier in DEFINITE]
+        best = [r for r in same_email if r.customer_id in exact or appeared_after(r, lost.at)]
+        best = best or [record for record in likely if record.customer_id in exact]
         return best[0] if len(best) == 1 else None
 
 

@@ -30,6 +30,10 @@ class LinkBook:
         await unit.add_link(link)
         await unit.post([self.message(link)])
 
+    async def remove(self, unit: Unit, link: Link) -> None:
+        await unit.drop_link(link.crm_id)
+        await unit.post([Message(self._topic, link.crm_id.encode(), None)])
+
     def message(self, link: Link) -> Message:
         return Message(self._topic, link.crm_id.encode(), orjson.dumps(self.record(link)))
 

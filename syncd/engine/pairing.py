@@ -5,13 +5,13 @@ Next in the flow: a linked pair goes back to ``reconcile``; a create in ION goes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from syncd.core.intent import Intent, Kind
 from syncd.core.link import How, Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.lost import made_between, may_be_of
-from syncd.core.match import Match, Verdict, keys_of, match
+from syncd.core.match import DEFINITE, Match, Tier, Verdict, candidates_of, keys_of, match
 from syncd.core.plan import ChangeState, change_of
 from syncd.core.policy import Policy
 from syncd.core.record import Position, Record, Sighting
@@ -66,17 +66,20 @@ class Pairing:
         return await self._new_in_ion(unit, pair, customer, policy, admission, now)
 
     async def judge(self, unit: Unit, customer: Record) -> Match:
-        """Compare with the unlinked customers of the other side that share a key with this one."""
-        others = await unit.look_alikes(
-            customer.side.other,
-            keys_of(customer),
-            customer.customer_id if customer.side is Side.ION else customer.noted_ion_id,
-        )
-        rivals: list[Record] = []
-        for other in others:
-            noted = other.customer_id if other.side is Side.ION else other.noted_ion_id
-            rivals += await unit.look_alikes(customer.side, keys_of(other), noted)
-        return match(customer, present(others), present(rivals))
+        """Compare with the unlinked customers of the other side; by likeness only where nothing exact is clear."""
+        ruled_out = await unit.rejected(customer)
+        others = by_id(await unit.look_alikes(customer, customer.side.other), ruled_out)
+        found = candidates_of(customer, others.values())
+        if not found or found[0].tier not in DEFINITE:
+            others |= by_id(await unit.neighbours(customer, customer.side.other), ruled_out)
+            found = candidates_of(customer, others.values())
+        rivals = dict[str, Record]()
+        if found and found[0].is_definite:
+            counterpart = others[found[0].ion_id if customer.side is Side.CRM else found[0].crm_id]
+            rivals = by_id(await unit.look_alikes(counterpart, customer.side))
+            if found[0].tier is Tier.LIKENESS:
+                rivals |= by_id(await unit.neighbours(counterpart, customer.side))
+        return match(customer, others.values(), rivals.values())
 
     async def link_up(
         self,
@@ -146,9 +149,11 @@ class Pairing:
         if customer.side is Side.ION or noted is None:
             return False
         taken = (await unit.links(Side.ION, [noted])).get(noted)
-        if taken is None and await unit.records(Side.ION, [noted]):
+        is_rejected = noted in await unit.rejected(customer)
+        if taken is None and not is_rejected and await unit.records(Side.ION, [noted]):
             return False
-        whose = "is not listed" if taken is None else f"is linked to {taken.crm_id}"
+        whose = "a person said it is not" if is_rejected else "is not listed"
+        whose = whose if taken is None else f"is linked to {taken.crm_id}"
         subject = subject_of(Side.CRM, customer.customer_id)
         await unit.hold(Hold(subject, HoldKind.REVIEW, f"the CRM notes ION customer {noted}, which {whose}", now))
         return True
@@ -214,8 +219,9 @@ def is_present(record: Record) -> bool:
     return not record.is_deleted and record.missing_sweeps < MISSING_SWEEPS
 
 
-def present(records: Iterable[Record]) -> list[Record]:
-    return [record for record in records if is_present(record)]
+def by_id(records: Iterable[Record], but: Collection[str] = ()) -> dict[str, Record]:
+    """Those that are fit, by their ids."""
+    return {record.customer_id: record for record in records if is_present(record) and record.customer_id not in but}
 
 
 def sendable(crm: Record, policy: Policy) -> dict[Field, Value]:

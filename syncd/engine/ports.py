@@ -13,7 +13,7 @@ from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import SweepOutcome
-from syncd.core.match import Candidate, Keys
+from syncd.core.match import Candidate
 from syncd.core.plan import Change, ChangeState
 from syncd.core.policy import Dialect
 from syncd.core.record import Reading, Record
@@ -60,7 +60,12 @@ class Unit(Outlook, Protocol):
     # records and links
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]: ...
     async def save_records(self, records: Collection[Record]) -> None: ...
-    async def look_alikes(self, side: Side, keys: Keys, ion_id: str | None) -> list[Record]: ...
+    async def look_alikes(self, customer: Record, side: Side) -> list[Record]:
+        """Unlinked customers of this side that share a key with it, or are noted or note it as theirs."""
+
+    async def neighbours(self, customer: Record, side: Side) -> list[Record]:
+        """Unlinked customers of this side that share blocks with it, those with the most first."""
+
     async def created_between(self, start: Millis, end: Millis) -> list[Record]:
         """Unlinked ION customers that ION says it made in that time."""
 
@@ -72,6 +77,14 @@ class Unit(Outlook, Protocol):
         """A new one; a ``StoreConflict`` where either id is linked by now."""
 
     async def save_link(self, link: Link) -> None: ...
+    async def drop_link(self, crm_id: str) -> None: ...
+    async def reject(self, crm_id: str, ion_id: str) -> None:
+        """Remember that these two are not one; said twice it is the same."""
+
+    async def unreject(self, crm_id: str, ion_id: str) -> None: ...
+    async def rejected(self, customer: Record) -> set[str]:
+        """The customers of the other side that this one is not."""
+
     async def list_links(self, state: LinkState | None, after: str, limit: int) -> list[Link]: ...
     async def count_links(self) -> dict[LinkState, int]: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -57,18 +58,21 @@ def record_to_row(record: Record) -> Row:
     }
 
 
+def bare_record(side: Side, customer_id: str, registers: str) -> Record:
+    """What a side was seen to hold, and nothing else of the row."""
+    held = orjson.loads(registers)
+    return Record(side, customer_id, {name: _register_from(register) for name, register in held.items()})
+
+
 def record_from_row(row: Any) -> Record:
-    registers = orjson.loads(row.registers)
-    return Record(
-        Side(row.side),
-        row.customer_id,
-        {name: _register_from(register) for name, register in registers.items()},
-        Millis(row.written_until),
-        row.modified,
-        row.own_modified,
-        row.missing_sweeps,
-        row.created,
-        row.row_version,
+    return replace(
+        bare_record(Side(row.side), row.customer_id, row.registers),
+        written_until=Millis(row.written_until),
+        modified=row.modified,
+        own_modified=row.own_modified,
+        missing_sweeps=row.missing_sweeps,
+        created=row.created,
+        row_version=row.row_version,
     )
 
 

@@ -19,6 +19,7 @@ from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally, total_of
 from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.likeness import blocks_of, nearest_of
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
 from syncd.core.match import Candidate, Keys, keys_of
@@ -111,13 +112,26 @@ class MemoryUnit:
                 raise StoreConflict
             self._put("records", key, replace(record, row_version=record.row_version + 1))
 
-    async def look_alikes(self, side: Side, keys: Keys, ion_id: str | None) -> list[Record]:
+    async def look_alikes(self, customer: Record, side: Side) -> list[Record]:
+        ion_id = customer.customer_id if customer.side is Side.ION else customer.noted_ion_id
+        keys = keys_of(customer)
+        return [record for record in self._unlinked(side) if _is_alike(record, keys, ion_id)][:50]
+
+    async def neighbours(self, customer: Record, side: Side) -> list[Record]:
+        unlinked = {record.customer_id: record for record in self._unlinked(side)}
+        members: dict[str, list[str]] = {block: [] for block in blocks_of(customer)}
+        for record in unlinked.values():
+            for block in members.keys() & set(blocks_of(record)):
+                members[block].append(record.customer_id)
+        return [unlinked[customer_id] for customer_id in nearest_of(members.values())]
+
+    def _unlinked(self, side: Side) -> list[Record]:
         linked = {link.crm_id if side is Side.CRM else link.ion_id for link in self._table("links").values()}
         return [
             record
             for (its_side, customer_id), record in sorted(self._table("records").items())
-            if its_side is side and customer_id not in linked and _is_alike(record, keys, ion_id)
-        ][:50]
+            if its_side is side and customer_id not in linked
+        ]
 
     async def created_between(self, start: Millis, end: Millis) -> list[Record]:
         linked = {link.ion_id for link in self._table("links").values()}
@@ -157,6 +171,19 @@ class MemoryUnit:
         if taken is not None and taken.crm_id != link.crm_id:
             raise StoreConflict
         self._put("links", link.crm_id, link)
+
+    async def drop_link(self, crm_id: str) -> None:
+        self._drop("links", crm_id)
+
+    async def reject(self, crm_id: str, ion_id: str) -> None:
+        self._put("rejections", (crm_id, ion_id), True)
+
+    async def unreject(self, crm_id: str, ion_id: str) -> None:
+        self._drop("rejections", (crm_id, ion_id))
+
+    async def rejected(self, customer: Record) -> set[str]:
+        mine, other = (0, 1) if customer.side is Side.CRM else (1, 0)
+        return {pair[other] for pair in self._table("rejections") if pair[mine] == customer.customer_id}
 
     async def list_links(self, state: LinkState | None, after: str, limit: int) -> list[Link]:
         links = sorted(self._table("links").values(), key=lambda link: link.crm_id)

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Select,
     Table,
     bindparam,
@@ -31,6 +32,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -42,12 +44,13 @@ from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import OPEN, Intent, IntentState, Kind
+from syncd.core.likeness import CROWDED, Evidence, blocks_of, nearest_of, trait_values
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
-from syncd.core.match import Candidate, Keys, Tier
+from syncd.core.match import Candidate, Tier, keys_of
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
-from syncd.core.values import Millis, Side, Subject
+from syncd.core.values import Millis, Side, Subject, Value
 from syncd.core.work import (
     Again,
     Claim,
@@ -82,6 +85,7 @@ OFFSETS, MESSAGES, LETTERS = _table(tables.OffsetRow), _table(tables.MessageRow)
 SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _table(tables.LedgerRow)
 LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
 CHANGES, GUARD, READINGS = _table(tables.ChangeRow), _table(tables.GuardRow), _table(tables.ReadingRow)
+BLOCKS, REJECTIONS = _table(tables.BlockRow), _table(tables.RejectionRow)
 
 # Seconds since 1970, at the moment of asking and not at the transaction's start.
 POSTGRES_TIME = extract("epoch", func.clock_timestamp())
@@ -96,6 +100,10 @@ LINKED = QUEUE.c.subject.startswith("crm:") & exists().where(LINKS.c.crm_id == f
 SQLITE_BUSY_MS = 10_000
 CONNECTIONS = 16
 """Kept open by one process. More are opened for a crowd, and closed again, which costs more than they do."""
+
+
+def _linked(side: Side) -> Select[Any]:
+    return select(LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id)
 
 
 def async_url(url: str) -> str:
@@ -219,6 +227,8 @@ class SqlUnit:
         self._rng = rng
         self._is_postgres = connection.dialect.name == "postgresql"
         self.rung = set[Loop]()
+        self._traits: dict[tuple[Side, str], tuple[Value, ...]] = {}
+        """What the records that were read are found by, to know whether that changes."""
 
     async def time(self) -> Millis:
         seconds = POSTGRES_TIME if self._is_postgres else SQLITE_TIME
@@ -233,6 +243,7 @@ class SqlUnit:
             query = select(RECORDS).where(RECORDS.c.side == side.value, wanted).order_by(RECORDS.c.customer_id)
             for row in await self._rows(query.with_for_update()):
                 found[row.customer_id] = codec.record_from_row(row)
+        self._traits.update({(side, number): trait_values(record) for number, record in found.items()})
         return found
 
     async def save_records(self, records: Collection[Record]) -> None:
@@ -242,19 +253,52 @@ class SqlUnit:
             await self._connection.execute(insert(RECORDS), new)
         if known:
             await self._update_by_key(RECORDS, known)
+        await self._save_blocks([r for r in records if self._traits.get((r.side, r.customer_id)) != trait_values(r)])
 
-    async def look_alikes(self, side: Side, keys: Keys, ion_id: str | None) -> list[Record]:
-        mine, theirs = (LINKS.c.crm_id, LINKS.c.ion_id)
-        linked = select(mine if side is Side.CRM else theirs)
+    async def _save_blocks(self, records: Collection[Record]) -> None:
+        """Where those without a link are found by likeness; only what they are found by has changed."""
+        for side in Side:
+            ids = [r.customer_id for r in records if r.side is side and r.row_version]
+            for chunk in _chunks(ids):
+                mine = (BLOCKS.c.side == side.value) & BLOCKS.c.customer_id.in_(chunk)
+                await self._connection.execute(delete(BLOCKS).where(mine))
+        rows = [
+            {"side": record.side.value, "block": block, "customer_id": record.customer_id}
+            for record in records
+            for block in blocks_of(record)
+        ]
+        if rows:
+            await self._connection.execute(insert(BLOCKS), rows)
+
+    async def look_alikes(self, customer: Record, side: Side) -> list[Record]:
+        keys = keys_of(customer)
+        ion_id = customer.customer_id if customer.side is Side.ION else customer.noted_ion_id
         alike = [RECORDS.c.email_key == keys.email] if keys.email else []
         alike += [RECORDS.c.company_key == keys.company] if keys.company else []
         if ion_id is not None:
             alike.append(RECORDS.c.customer_id == ion_id if side is Side.ION else RECORDS.c.noted_ion_id == ion_id)
         if not alike:
             return []
-        query = select(RECORDS).where(RECORDS.c.side == side.value, or_(*alike), RECORDS.c.customer_id.not_in(linked))
+        query = select(RECORDS).where(
+            RECORDS.c.side == side.value, or_(*alike), RECORDS.c.customer_id.not_in(_linked(side))
+        )
         rows = await self._rows(query.order_by(RECORDS.c.customer_id).limit(50))
         return [codec.record_from_row(row) for row in rows]
+
+    async def neighbours(self, customer: Record, side: Side) -> list[Record]:
+        free = (BLOCKS.c.side == side.value) & BLOCKS.c.customer_id.not_in(_linked(side))
+        some = [
+            select(BLOCKS.c.block, BLOCKS.c.customer_id).where(free, BLOCKS.c.block == block).limit(CROWDED + 1)
+            for block in blocks_of(customer)
+        ]
+        if not some:
+            return []
+        members: dict[str, list[str]] = {}
+        for row in await self._rows(union_all(*(select(one.subquery()) for one in some))):
+            members.setdefault(row.block, []).append(row.customer_id)
+        nearest = nearest_of(members.values())
+        found = await self.records(side, nearest)
+        return [found[customer_id] for customer_id in nearest]
 
     async def created_between(self, start: Millis, end: Millis) -> list[Record]:
         mine = (RECORDS.c.side == Side.ION.value) & RECORDS.c.created.between(start, end)
@@ -292,6 +336,23 @@ class SqlUnit:
 
     async def save_link(self, link: Link) -> None:
         await self._upsert(LINKS, codec.link_to_row(link))
+
+    async def drop_link(self, crm_id: str) -> None:
+        await self._connection.execute(delete(LINKS).where(LINKS.c.crm_id == crm_id))
+
+    async def reject(self, crm_id: str, ion_id: str) -> None:
+        await self._upsert(REJECTIONS, {"crm_id": crm_id, "ion_id": ion_id})
+
+    async def unreject(self, crm_id: str, ion_id: str) -> None:
+        both = (REJECTIONS.c.crm_id == crm_id) & (REJECTIONS.c.ion_id == ion_id)
+        await self._connection.execute(delete(REJECTIONS).where(both))
+
+    async def rejected(self, customer: Record) -> set[str]:
+        mine, theirs = REJECTIONS.c.crm_id, REJECTIONS.c.ion_id
+        if customer.side is Side.ION:
+            mine, theirs = theirs, mine
+        rows = await self._rows(select(theirs.label("other")).where(mine == customer.customer_id))
+        return {row.other for row in rows}
 
     async def list_links(self, state: LinkState | None, after: str, limit: int) -> list[Link]:
         query = select(LINKS).where(LINKS.c.crm_id > after).order_by(LINKS.c.crm_id).limit(limit)
@@ -631,7 +692,14 @@ class SqlUnit:
     async def save_candidates(self, subject: Subject, candidates: Collection[Candidate]) -> None:
         await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
         rows = [
-            {"subject": subject, "crm_id": c.crm_id, "ion_id": c.ion_id, "tier": c.tier.value, "score": c.score}
+            {
+                "subject": subject,
+                "crm_id": c.crm_id,
+                "ion_id": c.ion_id,
+                "tier": c.tier.value,
+                "score": c.score,
+                "evidence": codec.dumps(c.evidence),
+            }
             for c in candidates
         ]
         if rows:
@@ -640,7 +708,10 @@ class SqlUnit:
     async def candidates(self, subject: Subject) -> list[Candidate]:
         order = (CANDIDATES.c.score.desc(), CANDIDATES.c.crm_id, CANDIDATES.c.ion_id)
         rows = await self._rows(select(CANDIDATES).where(CANDIDATES.c.subject == subject).order_by(*order))
-        return [Candidate(row.crm_id, row.ion_id, Tier(row.tier)) for row in rows]
+        return [
+            Candidate(row.crm_id, row.ion_id, Tier(row.tier), tuple(map(Evidence, codec.loads(row.evidence))))
+            for row in rows
+        ]
 
     # -- Kafka
 
@@ -805,7 +876,7 @@ class SqlUnit:
 
     # -- how it is said in SQL
 
-    async def _rows(self, query: Select[Any]) -> Sequence[Any]:
+    async def _rows(self, query: Select[Any] | CompoundSelect[Any]) -> Sequence[Any]:
         return (await self._connection.execute(query)).all()
 
     async def _count(self, query: Select[Any], limit: int) -> int:
@@ -820,7 +891,8 @@ class SqlUnit:
         keys = [column.name for column in table.primary_key]
         statement = self._insert(table).values(**row)
         rest = {name: statement.excluded[name] for name in row if name not in keys}
-        await self._connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
+        known = statement.on_conflict_do_update(index_elements=keys, set_=rest) if rest else None
+        await self._connection.execute(known if known is not None else statement.on_conflict_do_nothing())
 
     async def _update_by_key(self, table: Table, rows: list[dict[str, Any]]) -> None:
         """One statement, many rows; each row holds the key and what to set."""

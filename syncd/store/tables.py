@@ -200,6 +200,26 @@ class CandidateRow(SQLModel, table=True):
     ion_id: str = Field(primary_key=True)
     tier: str
     score: float
+    evidence: str = Field(default="[]", sa_column=text(server_default="[]"))
+
+
+class BlockRow(SQLModel, table=True):
+    """Where customers without a link are looked for by likeness: who shares a block is compared."""
+
+    __tablename__ = "blocks"
+    __table_args__ = (Index(None, "side", "customer_id"),)
+    side: str = Field(primary_key=True)
+    block: str = Field(primary_key=True)
+    customer_id: str = Field(primary_key=True)
+
+
+class RejectionRow(SQLModel, table=True):
+    """Two customers of whom a person said that they are not one."""
+
+    __tablename__ = "rejections"
+    __table_args__ = (Index(None, "ion_id"),)
+    crm_id: str = Field(primary_key=True)
+    ion_id: str = Field(primary_key=True)
 
 
 class ReadingRow(SQLModel, table=True):

@@ -9,8 +9,14 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+<<<<<<< HEAD
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+=======
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+>>>>>>> 52dc3c7 (Matching for real, and its review)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from syncd.core.errors import BadConfiguration, StoreAway, UserError
@@ -107,6 +113,7 @@ async def test_a_server_that_is_starting_up_is_away_and_waited_for() -> None:
         server.close()
 
 
+<<<<<<< HEAD
 async def test_an_error_of_the_database_does_not_tell_customer_data(engine: AsyncEngine) -> None:
     with pytest.raises(DBAPIError) as failed:
         async with engine.connect() as connection:
@@ -115,3 +122,35 @@ async def test_an_error_of_the_database_does_not_tell_customer_data(engine: Asyn
             )
     assert "nowhere" in str(failed.value)
     assert "ann@acme.example" not in str(failed.value)
+=======
+async def test_customers_without_a_link_can_be_found_by_likeness_after_the_upgrade(engine: AsyncEngine) -> None:
+    def config_on(connection: Connection) -> Config:
+        config = Config()
+        config.set_main_option("script_location", str(schema.MIGRATIONS))
+        config.attributes["connection"] = connection
+        return config
+
+    await schema.upgrade(engine)
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda sync: command.downgrade(config_on(sync), "0004"))
+        registers = '{"company": [["Northwind Ltd", 1, true, null, 1, 0, 1]]}'
+        for side, number in (("crm", "C1"), ("crm", "C2"), ("ion", "7")):
+            await connection.execute(
+                text(
+                    "INSERT INTO records (side, customer_id, registers, written_until, missing_sweeps, row_version)"
+                    " VALUES (:side, :number, :registers, 0, 0, 1)"
+                ),
+                {"side": side, "number": number, "registers": registers},
+            )
+        await connection.execute(
+            text(
+                "INSERT INTO links (crm_id, ion_id, state, how, since, base, spellings, written_at)"
+                " VALUES ('C2', '7', 'linked', 'person', 1, '{}', '[]', 0)"
+            )
+        )
+    await schema.upgrade(engine)
+    async with engine.connect() as connection:
+        found = (await connection.execute(text("SELECT side, block, customer_id FROM blocks"))).all()
+    assert ("crm", "word northwind", "C1") in found
+    assert {(side, number) for side, _, number in found} == {("crm", "C1")}, "the others are linked"
+>>>>>>> 52dc3c7 (Matching for real, and its review)

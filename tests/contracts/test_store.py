@@ -15,9 +15,10 @@ from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.likeness import Evidence
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.listing import SweepOutcome
-from syncd.core.match import Candidate, Keys, Tier, keys_of
+from syncd.core.match import Candidate, Tier
 from syncd.core.plan import Change, ChangeKind, ChangeState
 from syncd.core.record import ION_NOTE, Observation, Position, Reading, Record, Stamp, new_record, observe
 from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
@@ -195,12 +196,59 @@ async def test_look_alikes_share_a_key_and_are_unlinked(store: Store) -> None:
         )
         await unit.save_link(LINK)
     async with store.begin() as unit:
-        keys = keys_of(customer(Side.CRM, "C9", company="acme ltd", email="a@ACME.example"))
-        assert [r.customer_id for r in await unit.look_alikes(Side.ION, keys, None)] == ["1", "2"]
-        assert [r.customer_id for r in await unit.look_alikes(Side.ION, keys, "3")] == ["1", "2", "3"]
-        nothing = Keys(None, None, None, None)
-        assert await unit.look_alikes(Side.ION, nothing, None) == []
-        assert [r.customer_id for r in await unit.look_alikes(Side.CRM, nothing, "3")] == ["C2"]
+        alike = customer(Side.CRM, "C9", company="acme ltd", email="a@ACME.example")
+        assert [r.customer_id for r in await unit.look_alikes(alike, Side.ION)] == ["1", "2"]
+        noting = customer(Side.CRM, "C9", company="acme ltd", email="a@ACME.example", **{ION_NOTE: "3"})
+        assert [r.customer_id for r in await unit.look_alikes(noting, Side.ION)] == ["1", "2", "3"]
+        assert await unit.look_alikes(customer(Side.CRM, "C9"), Side.ION) == []
+        assert [r.customer_id for r in await unit.look_alikes(customer(Side.ION, "3"), Side.CRM)] == ["C2"]
+
+
+async def test_neighbours_share_blocks_as_they_are_now(store: Store) -> None:
+    async def near(unit: Unit, **values: object) -> list[str]:
+        return [r.customer_id for r in await unit.neighbours(customer(Side.CRM, "C9", **values), Side.ION)]
+
+    async with store.begin() as unit:
+        await unit.save_records(
+            [
+                customer(Side.ION, "1", company="Northwind Traders LLC", email="info@northwind.example"),
+                customer(Side.ION, "2", company="Northwind Bakery", email="b@x.example"),
+                customer(Side.ION, "3", company="Southwind", email="s@s.example"),
+                customer(Side.ION, "7", company="Northwind Linked", email="l@northwind.example"),
+            ]
+        )
+        await unit.save_link(LINK)
+    async with store.begin() as unit:
+        assert await near(unit, company="The Northwind Traders", email="ann@northwind.example") == ["1", "2"]
+        assert await near(unit, company="Elsewhere", email="e@gmail.com") == []
+        known = (await unit.records(Side.ION, ["2", "3"]))["2"]
+        renamed = Observation(Side.ION, "2", {"company": "Eastwind"}, Position(None, Millis(9), 0), True)
+        await unit.save_records([observe(known, [renamed])])
+    async with store.begin() as unit:
+        assert await near(unit, company="Northwind", email="n@n.example") == ["1"]
+        assert await near(unit, company="Eastwind Ltd", email="n@n.example") == ["2"]
+
+
+async def test_who_was_rejected_is_remembered_by_both(store: Store) -> None:
+    mine, theirs = customer(Side.CRM, "C1"), customer(Side.ION, "7")
+    async with store.begin() as unit:
+        await unit.reject("C1", "7")
+        await unit.reject("C1", "7")
+        await unit.reject("C1", "8")
+        assert await unit.rejected(mine) == {"7", "8"}
+        assert await unit.rejected(theirs) == {"C1"}
+        await unit.unreject("C1", "7")
+    async with store.begin() as unit:
+        assert await unit.rejected(mine) == {"8"}
+        assert await unit.rejected(theirs) == set()
+
+
+async def test_a_link_that_is_dropped_is_gone(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_link(LINK)
+        await unit.drop_link("C1")
+    async with store.begin() as unit:
+        assert await unit.links(Side.ION, ["7"]) == {}
 
 
 async def test_a_customer_that_was_not_listed_is_counted_never_deleted(store: Store) -> None:
@@ -442,7 +490,8 @@ class TestTheQueue:
 
 async def test_holds_and_candidates_wait_for_a_person(store: Store) -> None:
     hold = Hold(Subject("crm:1"), HoldKind.INCOMPLETE, "because", NOW, ("email",))
-    candidates = [Candidate("1", "7", Tier.COMPANY_ONLY), Candidate("1", "8", Tier.EMAIL_ONLY)]
+    why = (Evidence.SAME_DOMAIN, Evidence.OTHER_PHONE)
+    candidates = [Candidate("1", "7", Tier.COMPANY_ONLY, why), Candidate("1", "8", Tier.EMAIL_ONLY)]
     async with store.begin() as unit:
         await unit.hold(hold)
         await unit.save_candidates(hold.subject, candidates)

@@ -1,11 +1,11 @@
-"""S8: matching, tiers 1 to 3, and review for the ambiguous."""
+"""S8: matching by tiers, and review for the ambiguous."""
 
 from __future__ import annotations
 
 import pytest
 
 from syncd.core.link import How
-from syncd.core.match import Keys, Match, Tier, Verdict, keys_of, match, match_key, tier_of
+from syncd.core.match import Keys, Match, Tier, Verdict, compare, keys_of, match, match_key
 from syncd.core.record import ION_NOTE, Position, Record, Sighting
 from syncd.core.values import Millis, Side
 
@@ -55,7 +55,8 @@ TIERS = [
 
 @pytest.mark.parametrize(("mine", "theirs", "tier"), TIERS)
 def test_tiers(mine: Record, theirs: Record, tier: Tier | None) -> None:
-    assert tier_of(mine, theirs) is tier
+    found = compare(mine, theirs)
+    assert (found and found.tier) is tier
 
 
 def test_one_clear_winner_links_by_itself() -> None:
