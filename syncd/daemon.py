@@ -45,12 +45,13 @@ from syncd.engine.reconcile import Reconciler
 from syncd.engine.review import Review
 from syncd.engine.status import Status, survey
 from syncd.engine.sweep import Sweeper
+from syncd.engine.undo import Undo
 from syncd.engine.workers import LEASE_MS, Wakes, Workers
 from syncd.ion.client import IonClient
 from syncd.ion.gate import BudgetGate
 from syncd.ion.oauth import Credentials
 from syncd.ion.wire import Wire
-from syncd.mapping import CrmMapping
+from syncd.mapping import CrmMapping, load_mapping
 from syncd.metrics import Metrics
 from syncd.settings import Settings
 
@@ -166,6 +167,10 @@ def make_review(settings: Settings, fingerprint: Fingerprint) -> Review:
     facts = Facts(0, int(settings.poll.interval_seconds * 1000))
     intents, book = Intents(Metrics()), LinkBook(settings.kafka.links_topic, fingerprint)
     return Review(Pairing(facts, intents, book), intents, book)
+
+
+def make_undo(settings: Settings, dialect: Dialect) -> Undo:
+    return Undo(Intents(Metrics()), policy_of(settings, load_mapping(settings.mapping_file), dialect))
 
 
 def make_gate(settings: Settings, store: Store, clock: Clock) -> BudgetGate:
@@ -486,8 +491,8 @@ def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
 
 
 def say_sweep(sweep: Sweep) -> None:
-    is_well = sweep.outcome in (SweepOutcome.COMPLETE, SweepOutcome.EARLY)
-    say = log.warning if not is_well else log.info if sweep.changed else log.debug
+    is_complete = sweep.outcome is SweepOutcome.COMPLETE
+    say = log.warning if not is_complete else log.info if sweep.changed else log.debug
     say(
         "sweep_ended",
         outcome=sweep.outcome.value,

@@ -16,15 +16,16 @@ from typing import TypeVar
 from yarl import URL
 
 from syncd import logs
-from syncd.core.errors import Transient
+from syncd.core.errors import Transient, UserError
 from syncd.core.guard import GuardState
 from syncd.core.intent import IntentState
 from syncd.core.listing import MISSING_SWEEPS
+from syncd.core.policy import Dialect
 from syncd.core.record import Record
 from syncd.core.values import Field, Millis, Side, value_to_json
 from syncd.core.work import SET_ASIDE, HoldKind, Message
 from syncd.crm.kafka import KafkaSink
-from syncd.daemon import Daemon, Outside, Progress, build, make_gate, make_ion
+from syncd.daemon import Daemon, Outside, Progress, build, make_gate, make_ion, make_undo
 from syncd.engine import guard
 from syncd.engine.clock import SharedClock
 from syncd.engine.ingest import Ingest, RawEvent
@@ -144,6 +145,7 @@ class Run:
         self._seed = seed
         self._mapping: CrmMapping = load_mapping(None)
         self._person = Random(f"person {seed}")
+        self._regretful = Random(f"regretful {seed}")
         limits = self._person.choice(((100, 300), (100, 300), (3, 12)))
         self._settings, _ = load(
             None,
@@ -187,6 +189,8 @@ class Run:
             outcome.story.append(f"{world.loop.time():9.2f}  {world.act()}")
             if self._person.random() < 0.02:
                 await self._decide_as_a_person()
+            if self._regretful.random() < 0.03:
+                await self._put_something_back()
             await asyncio.sleep(world.pause())
             await self.check()
             if outcome.failures:
@@ -232,6 +236,19 @@ class Run:
             self.world.happened.update(f"released {hold.kind}" for hold in aside)
             for subject in dict.fromkeys(hold.subject for hold in aside):
                 await release(unit, subject, "person", now)
+
+    async def _put_something_back(self) -> None:
+        """Somebody thinks that the other value was right."""
+        async with self.store.begin() as unit:
+            conflicts = await unit.list_conflicts(None, None, EVERYTHING)
+            if not conflicts:
+                return
+            conflict, undo = self._regretful.choice(conflicts), make_undo(self._settings, Dialect(self.world.dialect))
+            try:
+                await undo.undo(unit, conflict, "person", await unit.time())
+                self.world.happened["undone"] += 1
+            except UserError:
+                self.world.happened["nothing to undo"] += 1
 
     async def _paste_token(self) -> None:
         """Where an answer with a new token died with its process, a person requests another."""

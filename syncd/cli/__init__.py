@@ -63,14 +63,16 @@ def main() -> None:
         sys.exit(130)
 
 
-from syncd.cli import config, daemon, looks, recover, review, setup, sim, steer  # noqa: E402
+from syncd.cli import config, daemon, looks, recover, review, setup, sim, steer, story  # noqa: E402
 
 app.command("run", rich_help_panel=DAEMON)(daemon.run)
 app.command("demo", rich_help_panel=DAEMON)(daemon.demo)
 app.command("check", rich_help_panel=DAEMON)(setup.check)
 app.command("status", rich_help_panel=LOOK)(looks.status)
 app.add_typer(review.app, name="links", rich_help_panel=STEER)
+app.command("explain", rich_help_panel=LOOK)(story.explain)
 app.command("conflicts", rich_help_panel=LOOK)(looks.conflicts)
+app.command("undo", rich_help_panel=STEER)(story.undo)
 app.add_typer(looks.letters, name="dead-letters", rich_help_panel=LOOK)
 app.command("plan", rich_help_panel=STEER)(steer.plan)
 app.command("approve", rich_help_panel=STEER)(steer.approve)

@@ -86,6 +86,8 @@ def conflicts(
         return
     rows = [(when(c.at), c.crm_id, c.field, c.winner, shown(c.winning), shown(c.losing), c.rule) for c in found]
     print_table(("when", "customer", "field", "winner", "won with", "put aside", "rule"), rows, "No conflicts.")
+    if found:
+        typer.echo("Why: syncd explain CUSTOMER FIELD. To put the newest one back: syncd undo CUSTOMER FIELD")
     if len(found) == limit:
         typer.echo(f"More: syncd conflicts --before {when(found[-1].at)}")
 

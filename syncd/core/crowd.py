@@ -42,7 +42,7 @@ class Turn(NamedTuple):
     """Those whom a page has shown since; they go first."""
     late: Millis
     """Those who came before this."""
-    is_only_for_read: bool = False
+    is_only_for_shown: bool = False
     """So many others wait for slots already that only those go whom a page has shown."""
 
 
@@ -51,9 +51,9 @@ class Crowd(NamedTuple):
 
     deciding: int
     """May yet turn out to need none."""
-    unread: int
+    unshown: int
     """Wait for a page to show them."""
-    read: int
+    shown: int
     """A page has shown them a moment ago: they wait for slots."""
 
 
@@ -64,5 +64,5 @@ def enough(pages: int) -> int:
 
 def slots_wanted(crowd: Crowd, pages_left: int) -> int:
     """For the next page, the writes that it will serve, and those that the pages before left waiting."""
-    writes = math.ceil(SPREAD * crowd.unread / max(1, pages_left))
-    return crowd.read + 1 + min(MANY, writes)
+    writes = math.ceil(SPREAD * crowd.unshown / max(1, pages_left))
+    return crowd.shown + 1 + min(MANY, writes)

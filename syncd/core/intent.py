@@ -18,6 +18,12 @@ class Kind(StrEnum):
     UPDATE = "update"
     NOTICE = "notice"
     """Tells the CRM of something that it must know and not change by itself (S10)."""
+    UNDO = "undo"
+    """Asks the CRM to hold a value again that lost, as if a user had entered it (S4)."""
+
+
+ANSWERED = (Kind.UPDATE, Kind.UNDO)
+"""What the CRM says in answer to these is kept until they are closed."""
 
 
 class IntentState(StrEnum):

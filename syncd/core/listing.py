@@ -22,8 +22,6 @@ class SweepOutcome(StrEnum):
     """The pages hold another number of customers than the side says it has."""
     SHRUNK = "shrunk"
     """Much smaller than the recent ones."""
-    EARLY = "early"
-    """Read through, but too soon after another to say anything new of who is missing: ION may lag."""
 
 
 READ_THROUGH = (SweepOutcome.COMPLETE, SweepOutcome.SHRUNK)

@@ -227,7 +227,7 @@ def observe_reading(record: Record, reading: Reading, listed_at: Millis = BEGINN
         if register and register[0].value == value:
             continue
         if register and not record.missing_sweeps:
-            register = _seen_again(register, listed_at)
+            register = _seen_again(register, min(listed_at, reading.asked))
         registers[field] = join(register, (_sighted(record, register, reading, value),))
     if registers == record.registers and record.modified == reading.modified and not record.missing_sweeps:
         return record

@@ -126,6 +126,8 @@ class Sweep:
     customers: int
     changed: int
     outcome: SweepOutcome
+    is_early: bool = False
+    """Too soon after another to say anything new of who is missing: ION may lag."""
 
 
 @dataclass(frozen=True, slots=True)

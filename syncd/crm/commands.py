@@ -38,7 +38,7 @@ def command_message(topic: str, command: Command, mapping: CrmMapping) -> Messag
         "specversion": "1.0",
         "id": intent.id,
         "source": SOURCE,
-        "type": f"syncd.customer.{intent.kind}",
+        "type": f"syncd.customer.{Kind.UPDATE if intent.kind is Kind.UNDO else intent.kind}",
         "subject": intent.crm_id or intent.id,
         "time": rfc3339(command.at),
         "datacontenttype": "application/json",

@@ -14,7 +14,7 @@ import orjson
 from yarl import URL
 
 from syncd.core.errors import DecideAgain, Rejected, SideUnavailable, Transient
-from syncd.core.intent import Kind
+from syncd.core.intent import Intent, Kind
 from syncd.core.record import PRESENCE, PRESENT
 from syncd.core.values import Millis, Value, Values, value_to_json
 from syncd.engine.ports import Clock, Command, CrmAnswer
@@ -49,12 +49,22 @@ class RestSink:
             data = await self._send("POST", self._customers, intent.id, "application/json", body)
         else:
             target = self._customers / (intent.crm_id or "")
+            if intent.kind is Kind.UNDO:
+                await self._expect(intent, target, asked)
             try:
                 data = await self._send("PATCH", target, intent.id, "application/merge-patch+json", body)
             except DecideAgain as error:
                 data = await self._send("GET", target, "", "application/json", None)
                 raise DecideAgain(error.sentence, answer=self._answer(intent.crm_id, data, asked)) from None
         return self._answer(intent.crm_id, data, asked)
+
+    async def _expect(self, intent: Intent, target: URL, asked: Millis) -> None:
+        """A PATCH has no condition, and what a person put back must not overrule a later edit."""
+        answer = self._answer(intent.crm_id, await self._send("GET", target, "", "application/json", None), asked)
+        if answer is not None and any(
+            answer.values.get(name) not in (was, intent.set[name]) for name, was in intent.expect.items()
+        ):
+            raise DecideAgain("the CRM's value was edited meanwhile", answer=answer)
 
     async def probe(self) -> int:
         """How many customers the CRM lists on its first page; raises a ``SideError`` otherwise."""

@@ -32,9 +32,9 @@ class Crowds:
         """Who may be claimed for a call, where not everybody may."""
         now, turn, least = self._clock.now(), self._turn(), enough(self._facts.pages)
         crowd = await unit.crowd(turn, now, least)
-        if crowd.unread >= least:
+        if crowd.unshown >= least:
             return turn
-        if crowd.deciding + crowd.unread >= least:  # it may become a crowd in a moment
+        if crowd.deciding + crowd.unshown >= least:  # it may become a crowd in a moment
             return turn._replace(listed=max(turn.listed, Millis(now - GATHER_MS)))
         return None
 
@@ -43,10 +43,10 @@ class Crowds:
         now, least = self._clock.now(), enough(self._facts.pages)
         async with self._store.begin() as unit:
             crowd = await unit.crowd(self._turn(), now, least)
-        self._seen_at = (self._seen_at or now) if crowd.unread >= least else None
+        self._seen_at = (self._seen_at or now) if crowd.unshown >= least else None
         return self._seen_at is not None and (crowd.deciding < least or now - self._seen_at >= GATHER_MS)
 
-    async def make_room(self, pages_read: int, patience: Millis) -> None:
+    async def wait_for_slots(self, pages_read: int, patience: Millis) -> None:
         """Wait until the next page is worth its call: without slots its readings grow old unused.
 
         Not longer than until ``patience``: others may take each slot that comes free, and creates and
@@ -56,7 +56,7 @@ class Crowds:
         while self._clock.now() < patience:
             async with self._store.begin() as unit:
                 crowd = await unit.crowd(self._turn(), self._clock.now(), MANY * left)
-            if crowd.unread < enough(self._facts.pages):
+            if crowd.unshown < enough(self._facts.pages):
                 return
             wait_ms = await self._gate.wait_ms(slots_wanted(crowd, left))
             if not wait_ms:
@@ -72,7 +72,7 @@ class Crowds:
         fresh = [reading for reading in readings if now - reading.asked <= self._facts.fresh_ms // 2]
         async with self._store.begin() as unit:
             await unit.drop_readings(turn.fresh)
-            if fresh and (await unit.crowd(turn, now, CROWD)).unread >= CROWD:
+            if fresh and (await unit.crowd(turn, now, CROWD)).unshown >= CROWD:
                 await unit.keep_readings(fresh, now)
 
     def _turn(self) -> Turn:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from syncd.core.circuit import Circuit
 from syncd.core.errors import DecideAgain, Rejected, SideError, SideUnavailable
-from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Position, new_record, observe
 from syncd.core.values import Millis, Side, subject_of
 from syncd.engine.facts import Facts
@@ -124,6 +124,6 @@ class Deliver:
             if record is not known:
                 await unit.save_records([record])
             current = (await unit.intents([intent.id])).get(intent.id)
-            if current is not None and current.state.is_open and intent.kind is Kind.UPDATE:
+            if current is not None and current.state.is_open and intent.kind in ANSWERED:
                 await unit.save_intent(replace(current, answered=field_values(seen)))
             await unit.enqueue([subject_of(Side.CRM, answer.crm_id)], now)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
-from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind, Message
@@ -213,7 +213,7 @@ class Ingest:
 
     async def _take_answers(self, unit: Unit, batch: _Batch, intents: Mapping[str, Intent]) -> None:
         for intent in intents.values():
-            if intent.state.is_open and intent.kind is Kind.UPDATE and intent.answered is None:
+            if intent.state.is_open and intent.kind in ANSWERED and intent.answered is None:
                 await unit.save_intent(replace(intent, answered=field_values(batch.answers[intent.id])))
 
     async def _take_refusals(self, unit: Unit, refusals: Sequence[Refusal], now: Millis) -> set[Subject]:

@@ -14,7 +14,7 @@ from syncd.core.intent import Intent, IntentState, Kind, intent_id
 from syncd.core.link import Link, LinkState
 from syncd.core.plan import Change, ChangeKind, change_of
 from syncd.core.policy import Policy
-from syncd.core.receipt import agree_on, arrived, receive, side_label
+from syncd.core.receipt import agree_on, arrived, is_same, receive, side_label
 from syncd.core.record import Stamp
 from syncd.core.values import (
     Field,
@@ -22,6 +22,7 @@ from syncd.core.values import (
     Side,
     Values,
     subject_of,
+    value_from_json,
     values_to_json,
 )
 from syncd.core.work import Again, Conflict, DecisionEntry, Hold, HoldKind
@@ -83,7 +84,9 @@ class Intents:
         """
         older, waiting = list[Intent](), None
         held = pair.crm.values() if pair.crm else {}
-        for intent in (i for i in pair.intents if i.side is Side.CRM and i.kind is not Kind.NOTICE):
+        overtaken = await self._close_undos(unit, pair, held, policy, now)
+        commands = (i for i in pair.intents if i.side is Side.CRM and i.kind in (Kind.CREATE, Kind.UPDATE))
+        for intent in (i for i in commands if i.id not in overtaken):
             if intent.answered is not None:
                 receipt = receive(link, intent, intent.answered, policy, pair.region)
                 link, done = receipt.link, receipt.confirmed
@@ -104,6 +107,31 @@ class Intents:
             else:
                 waiting = intent
         return link, waiting
+
+    async def _close_undos(self, unit: Unit, pair: Pair, held: Values, policy: Policy, now: Millis) -> set[str]:
+        """Is the value back? That is no agreement: from here on it is an edit like any other.
+
+        Returns the commands that it has overtaken: what they asked for did not come about by them.
+        """
+        overtaken = dict[str, Intent]()
+        for intent in (i for i in pair.intents if i.kind is Kind.UNDO):
+            [(name, wanted)], [was] = intent.set.items(), intent.expect.values()
+            told = intent.answered is not None
+            value = (intent.answered or {}).get(name, wanted) if told else held.get(name)
+            if is_same(policy, name, value, was, pair.region):
+                if told:
+                    await self.refused(unit, intent, f"the CRM kept {name} as it was", now)
+                elif _has_moved(intent, pair, policy):
+                    await self.refused(unit, intent, "ION's value was edited meanwhile", now)
+            elif told or is_same(policy, name, value, wanted, pair.region):
+                await self.confirmed(unit, intent, now)
+                await unit.archive([displaced_by(intent, name, now)])
+                overtaken |= {i.id: i for i in pair.intents if i.kind is Kind.UPDATE and name in i.set}
+            else:
+                await self.refused(unit, intent, "the CRM's value was edited meanwhile", now)
+        overtaken = {key: i for key, i in overtaken.items() if i.side is Side.CRM}
+        await self.drop(unit, overtaken.values(), now, "overtaken by what a person put back")
+        return set(overtaken)
 
     async def drop(self, unit: Unit, intents: Iterable[Intent], now: Millis, why: str | None = None) -> None:
         """These were never sent, or can't be carried out any more."""
@@ -276,6 +304,36 @@ def conflict_of(intent: Intent, outcome: Outcome, now: Millis) -> Conflict:
         crm_stamp=outcome.crm_stamp,
         ion_stamp=outcome.ion_stamp,
         intent_id=intent.id,
+        at=now,
+    )
+
+
+def _has_moved(undo: Intent, pair: Pair, policy: Policy) -> bool:
+    """ION shows another value than when a person asked for the undo."""
+    return any(
+        pair.ion is not None
+        and isinstance(why, dict)
+        and not is_same(policy, name, pair.ion.value(name), value_from_json(why["in_ion"]), pair.region)
+        for name in undo.set
+        if (why := undo.why.get(name.value))
+    )
+
+
+def displaced_by(undo: Intent, name: Field, now: Millis) -> Conflict:
+    """The value that gave way to one that was put back."""
+    why = undo.why[name.value]
+    return Conflict(
+        id=f"{undo.id}-{name}",
+        crm_id=undo.crm_id or "",
+        ion_id=undo.ion_id or "",
+        field=name,
+        rule="undo",
+        winner=Side(why["winner"]) if isinstance(why, dict) else Side.CRM,
+        winning=undo.set[name],
+        losing=undo.expect[name],
+        crm_stamp=None,
+        ion_stamp=None,
+        intent_id=undo.id,
         at=now,
     )
 

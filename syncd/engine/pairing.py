@@ -95,10 +95,12 @@ class Pairing:
         for intent in (*await unit.open_intents(mine), *await unit.open_intents(theirs)):
             if intent.kind is not Kind.CREATE:
                 continue
-            if intent.side is Side.CRM and not await self._is_noted(
-                unit, crm_id, ion_id
-            ):  # somebody entered it there: nothing is agreed on yet
-                await self._intents.drop(unit, [intent], now, f"it is in the CRM already, as {crm_id}")
+            is_to_ion = intent.side is Side.ION
+            is_answer = how is How.CREATED_IN_ION if is_to_ion else await self._is_noted(unit, crm_id, ion_id)
+            if not is_answer:  # somebody entered it there: nothing is agreed on yet
+                await self._intents.drop(
+                    unit, [intent], now, f"{crm_id} and {ion_id} were linked before it was found"
+                )
                 continue
             await self._intents.confirmed(unit, intent, now)
             how = How.CREATED_IN_CRM if intent.side is Side.CRM else How.CREATED_IN_ION

@@ -74,7 +74,9 @@ class Pusher:
             reading = await unit.reading_of(subject)
         if pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
             return Need(1, Lane.VERIFY)
-        if reading is None or pair.ion is None or pair.unresolved is not None or is_stale(pair.ion, reading):
+        if reading is None or pair.ion is None or pair.unresolved is not None or pair.ion_id != reading.ion_id:
+            return Need()
+        if is_stale(pair.ion, reading) or is_superseded(pair.ion, reading):
             return Need()
         not_after = Millis(reading.asked + self._facts.fresh_ms)
         return Need() if self._clock.now() > not_after else Need(1, Lane.WRITE, reading, not_after)
@@ -134,7 +136,7 @@ class Pusher:
                 return None
             link = pair.link
             before = pair.ion or new_record(Side.ION, reading.ion_id)
-            if is_superseded(before, reading):
+            if link.ion_id != reading.ion_id or is_superseded(before, reading):
                 await unit.finish(claim, Again(now))
                 return None
             if is_stale(before, reading):

@@ -13,6 +13,8 @@ from syncd.core.values import Millis, Side
 from syncd.core.work import HoldKind, Stage, Sweep
 from syncd.engine.ports import Store
 
+SWEEPS_SHOWN = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -49,12 +51,12 @@ async def survey(store: Store, events_topic: str) -> Status:
         intents = await unit.count_open_intents()
         holds = await unit.count_holds()
         ledger = await unit.ledger()
-        last = await unit.recent_sweeps(1)
-        whole = await unit.recent_sweeps(1, (SweepOutcome.COMPLETE, SweepOutcome.EARLY))
+        sweeps = await unit.recent_sweeps(SWEEPS_SHOWN)
         tokens = await unit.tokens()
         offsets = await unit.offsets(events_topic)
         guard = await unit.guard_state()
         changes = await unit.tally_changes(now)
+    complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
     waiting = [
         found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
     ]
@@ -75,8 +77,8 @@ async def survey(store: Store, events_topic: str) -> Status:
         budget_rate=ledger.rate if ledger else 0.0,
         budget_used=_used(ledger, now),
         budget_closed_seconds=max(0, ledger.closed_until - now) / 1000 if ledger else 0.0,
-        last_sweep=last[0] if last else None,
-        complete_sweep_age_seconds=(now - whole[0].started) / 1000 if whole else None,
+        last_sweep=sweeps[0] if sweeps else None,
+        complete_sweep_age_seconds=(now - max(complete)) / 1000 if complete else None,
         token_age_seconds=(now - tokens.obtained) / 1000 if tokens else None,
         token_expires_seconds=(tokens.refresh_expires - now) / 1000 if tokens else None,
         token_problem=tokens.refused if tokens else None,

@@ -10,13 +10,15 @@ Next in the flow: ``reconcile``, for the customers whose reading differs from th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
+from typing import TypeVar
 
 from syncd.core.budget import WINDOW_MS, Lane
 from syncd.core.errors import StoreConflict
 from syncd.core.link import Link
-from syncd.core.listing import READ_THROUGH, RECENT_SWEEPS, Listing, SweepOutcome, judge
+from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
 from syncd.core.record import Reading, Record, new_record, observe_reading
 from syncd.core.values import Millis, Side, Subject, subject_of
 from syncd.core.work import SWEEP, Sweep
@@ -24,7 +26,9 @@ from syncd.engine.crowd import Crowds
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Counters, Ion, Page, Store
 
-OBSERVE_TRIES = 3
+Result = TypeVar("Result")
+TRIES = 3
+"""At one transaction, where somebody else is at the same rows."""
 SPACED = 0.9
 """So much of the poll interval lies at least between two sweeps that count who is missing: ION may lag."""
 
@@ -39,17 +43,14 @@ class Sweeper:
         self._facts = facts
         self._counters = counters
         self._crowds = crowds
-        self._counted = Millis(0)
-        """Start of the last sweep that was not too soon after another."""
 
     async def remember_last(self) -> None:
         """The last sweeps, before a restart or by another replica: they say when everyone was last seen."""
         async with self._store.begin() as unit:
             last = await unit.recent_sweeps(1)
-            read_through = await unit.recent_sweeps(RECENT_SWEEPS, READ_THROUGH)
+            read_through = await unit.measuring_sweeps(RECENT_SWEEPS)
         self._facts.listed_last = max((sweep.started for sweep in last), default=self._facts.listed_last)
         self._facts.pages = max((sweep.pages for sweep in read_through), default=1)
-        self._counted = max((sweep.started for sweep in read_through), default=self._counted)
         complete = [sweep for sweep in read_through if sweep.outcome is SweepOutcome.COMPLETE]
         if complete and complete[0].started > self._facts.listed_from:
             self._facts.listed_from = complete[0].started
@@ -66,32 +67,32 @@ class Sweeper:
         pages, changed, announced, prints = 0, 0, None, set[bytes]()
         is_repeated, failure = False, None
         try:
-            await self._crowds.make_room(pages, patience)
+            await self._begin()
+            await self._crowds.wait_for_slots(pages, patience)
             async with aclosing(self._ion.list_customers(Lane.SWEEP)) as listing:
                 async for page in listing:
                     pages += 1
                     announced = page.announced
                     listed.update(reading.ion_id for reading in page.readings)
                     is_repeated |= page.is_repeated or _is_repeat(page, prints)
-                    changed += await self._observe_page(page.readings, changed)
+                    changed += await _insist(partial(self._observe, page.readings, changed))
+                    await self._crowds.keep(page.readings)
                     if is_repeated:
                         break  # it proves nothing any more, and may never end
                     if not page.is_last:
-                        await self._crowds.make_room(pages, patience)
+                        await self._crowds.wait_for_slots(pages, patience)
         except Exception as error:  # however it ended: those who waited for it wait no more
             failure = error
         seen = Listing(len(listed), failure is None, is_repeated, announced)
-        sweep = await self._record(seen, listed, started, pages, changed)
+        sweep = await _insist(partial(self._record, seen, listed, started, pages, changed))
         if failure is not None:
             raise failure
         return sweep
 
-    async def _observe_page(self, readings: Sequence[Reading], so_far: int) -> int:
-        """Once more where somebody else was at the same customers."""
-        for _ in range(OBSERVE_TRIES - 1):
-            with suppress(StoreConflict):
-                return await self._observe(readings, so_far)
-        return await self._observe(readings, so_far)
+    async def _begin(self) -> None:
+        """What an earlier sweep has found was counted, or died with it."""
+        async with self._store.begin() as unit:
+            await unit.save_progress(SWEEP, 0)
 
     async def _observe(self, readings: Sequence[Reading], so_far: int) -> int:
         """Fold one page in; how many records changed."""
@@ -114,31 +115,35 @@ class Sweeper:
             await unit.enqueue([_subject(record.customer_id, links) for record in changed], now)
             if changed:
                 await unit.save_progress(SWEEP, so_far + len(changed))
-        await self._crowds.keep(readings)
         return len(changed)
 
     async def _record(self, listing: Listing, listed: set[str], started: Millis, pages: int, changed: int) -> Sweep:
         ended = self._clock.now()
         async with self._store.begin() as unit:
-            recent = await unit.recent_sweeps(RECENT_SWEEPS, READ_THROUGH)
+            recent = await unit.measuring_sweeps(RECENT_SWEEPS)
             outcome = judge(listing, [sweep.customers for sweep in recent])
-            if outcome in READ_THROUGH and started - self._counted < self._facts.poll_ms * SPACED:
-                outcome = SweepOutcome.EARLY
-            if outcome is SweepOutcome.COMPLETE:
+            is_early = bool(recent) and started - recent[0].started < self._facts.poll_ms * SPACED
+            proves_absence = outcome is SweepOutcome.COMPLETE and not is_early
+            if proves_absence:
                 due = await unit.note_missing(listed, started)
                 links = await unit.links(Side.ION, due)
                 await unit.enqueue([_subject(ion_id, links) for ion_id in due], ended)
-            sweep = Sweep(started, ended, pages, listing.customers, changed, outcome)
+            sweep = Sweep(started, ended, pages, listing.customers, changed, outcome, is_early)
             await unit.save_sweep(sweep)
             await unit.save_progress(SWEEP, 0)
         self._facts.listed_last = started
-        if outcome in READ_THROUGH:
-            self._counted = started
-        if outcome is SweepOutcome.COMPLETE:
+        if proves_absence:
             self._facts.listed_from = started
             self._facts.listing_ms = ended - started
         self._counters.sweep(outcome.value, (ended - started) / 1000)
         return sweep
+
+
+async def _insist(work: Callable[[], Awaitable[Result]]) -> Result:
+    for _ in range(TRIES - 1):
+        with suppress(StoreConflict):
+            return await work()
+    return await work()
 
 
 def _subject(ion_id: str, links: Mapping[str, Link]) -> Subject:

@@ -23,7 +23,7 @@ from syncd.engine.reconcile import Reconciler
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
 MAX_DECIDING, MAX_PUSHING = 100, 32
-PLACES_FOR_READ = 8
+PLACES_FOR_SHOWN = 8
 """While a crowd waits, so many of those are kept for whom a page has shown: they can't wait for slots for long."""
 CROWD_SECONDS, QUIET_SECONDS = 0.5, 0.1
 """How often to look whether the crowd is gone, beside being woken by a page that serves it; and how often at most."""
@@ -156,8 +156,8 @@ class Workers:
         """Is there a crowd that waits for a listing; and the next who need not wait."""
         async with self._store.begin() as unit:
             turn = await self._crowds.turn(unit)
-            if turn is not None and len(self._waiting) >= MAX_PUSHING - PLACES_FOR_READ:
-                turn = turn._replace(is_only_for_read=True)
+            if turn is not None and len(self._waiting) >= MAX_PUSHING - PLACES_FOR_SHOWN:
+                turn = turn._replace(is_only_for_shown=True)
             claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, 1, turn)
         return turn is not None, self._hold(claims)
 

@@ -113,6 +113,10 @@ class Crm:
         self.done[command_id] = crm_id
         self.change(crm_id, data["set"], caused_by=command_id, ion_id=data.get("ion_id"))
 
+    def would_take(self, command: dict[str, Any]) -> bool:
+        """An update whose expectations hold."""
+        return not self._moved(command["data"]["crm_id"], command["data"].get("expect") or {})
+
     def _moved(self, crm_id: str, expect: dict[str, Any]) -> list[str]:
         customer = self.customers.get(crm_id, {})
         return [name for name, value in expect.items() if (customer.get(name) or None) != (value or None)]

@@ -373,9 +373,19 @@ class World:
         for _ in range(min(len(self.commands), self.rng.randrange(1, 4))):
             command = self.commands.pop(0)
             if command["data"].get("crm_id") in (None, *self.crm.customers):
+                self._note_undo(command)
                 self.crm.apply(command)
         for crm_id, values in self.crm.customers.items():
             self.first_values.setdefault(crm_id, dict(values))
+
+    def _note_undo(self, command: dict[str, Any]) -> None:
+        """What a person had put back is that person's edit, from when the CRM holds it."""
+        data = command["data"]
+        for name, why in data["why"].items():
+            is_undo = isinstance(why, dict) and why.get("rule") == "undo"
+            if is_undo and command["id"] not in self.crm.done and self.crm.would_take(command):
+                edit = Edit("crm", data["set"][name], self.now())
+                self.edits.setdefault(("crm", data["crm_id"], name), []).append(edit)
 
     def _customer(self) -> dict[str, Any]:
         self._names += 1

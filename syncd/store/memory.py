@@ -21,7 +21,7 @@ from syncd.core.guard import GuardState, Tally, total_of
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.likeness import blocks_of, nearest_of
 from syncd.core.link import Link, LinkState
-from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
+from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH
 from syncd.core.match import Candidate, Keys, keys_of
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
@@ -254,6 +254,17 @@ class MemoryUnit:
             if crm_id in (None, conflict.crm_id) and (before is None or conflict.at < before)
         ][:limit]
 
+    async def conflict(self, conflict_id: str) -> Conflict | None:
+        return self._table("conflicts").get(conflict_id)
+
+    async def story(self, crm_id: str | None, ion_id: str | None, limit: int) -> list[DecisionEntry]:
+        mine = [
+            entry
+            for _, entry in sorted(self._table("decisions").items(), reverse=True)
+            if (crm_id is not None and entry.crm_id == crm_id) or (ion_id is not None and entry.ion_id == ion_id)
+        ]
+        return mine[:limit]
+
     async def log(self, entries: Collection[DecisionEntry]) -> None:
         for entry in entries:
             self._put("decisions", self._next_id("decisions"), entry)
@@ -341,7 +352,7 @@ class MemoryUnit:
         ]
         claims = []
         if turn is not None:
-            due.sort(key=lambda item: (not self._is_read(item[1], turn), *item[:2]))
+            due.sort(key=lambda item: (not self._is_shown(item[1], turn), *item[:2]))
         else:
             due.sort(key=lambda item: item[:2])
         for since, subject, queued in due[:limit]:
@@ -393,16 +404,16 @@ class MemoryUnit:
         return found
 
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:
-        deciding = unread = read = 0
+        deciding = unshown = shown = 0
         for subject, queued in self._table("queue").items():
             is_new = turn.listed < queued.due <= now and self._is_linked(subject)
             if queued.stage is Stage.DECIDE:
                 deciding += is_new
-            elif self._is_read(subject, turn):
-                read += queued.due <= now
+            elif self._is_shown(subject, turn):
+                shown += queued.due <= now
             else:
-                unread += is_new and queued.leased_until <= now
-        return Crowd(min(deciding, limit), min(unread, limit), min(read, limit))
+                unshown += is_new and queued.leased_until <= now
+        return Crowd(min(deciding, limit), min(unshown, limit), min(shown, limit))
 
     async def keep_readings(self, readings: Collection[Reading], now: Millis) -> None:
         links = await self.links(Side.ION, [reading.ion_id for reading in readings])
@@ -427,11 +438,11 @@ class MemoryUnit:
             self._drop("readings", subject)
 
     def _has_turn(self, subject: str, queued: _Queued, turn: Turn) -> bool:
-        if turn.is_only_for_read or self._is_read(subject, turn):
-            return self._is_read(subject, turn)
+        if turn.is_only_for_shown or self._is_shown(subject, turn):
+            return self._is_shown(subject, turn)
         return queued.due <= turn.listed or queued.since <= turn.late or not self._is_linked(subject)
 
-    def _is_read(self, subject: str, turn: Turn) -> bool:
+    def _is_shown(self, subject: str, turn: Turn) -> bool:
         reading = self._table("readings").get(subject)
         return reading is not None and reading.asked > turn.fresh
 
@@ -526,11 +537,12 @@ class MemoryUnit:
     async def save_sweep(self, sweep: Sweep) -> None:
         self._put("sweeps", sweep.started, sweep)
 
-    async def recent_sweeps(
-        self, limit: int, outcomes: Collection[SweepOutcome] = tuple(SweepOutcome)
-    ) -> list[Sweep]:
-        newest_first = (sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True))
-        return list(islice((sweep for sweep in newest_first if sweep.outcome in outcomes), limit))
+    async def recent_sweeps(self, limit: int) -> list[Sweep]:
+        return [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)][:limit]
+
+    async def measuring_sweeps(self, limit: int) -> list[Sweep]:
+        sweeps = [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)]
+        return [sweep for sweep in sweeps if sweep.outcome in READ_THROUGH and not sweep.is_early][:limit]
 
     async def note(self, name: str) -> str | None:
         return self._table("notes").get(name)

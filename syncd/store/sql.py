@@ -26,6 +26,7 @@ from sqlalchemy import (
     event,
     exists,
     extract,
+    false,
     func,
     insert,
     literal,
@@ -46,7 +47,7 @@ from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import OPEN, Intent, IntentState, Kind
 from syncd.core.likeness import CROWDED, Evidence, blocks_of, nearest_of, trait_values
 from syncd.core.link import Link, LinkState
-from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
+from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH, SweepOutcome
 from syncd.core.match import Candidate, Tier, keys_of
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
@@ -428,9 +429,31 @@ class SqlUnit:
             query = query.where(CONFLICTS.c.crm_id == crm_id)
         if before is not None:
             query = query.where(CONFLICTS.c.at < before)
-        rows = await self._rows(query)
+        return [self._conflict(row) for row in await self._rows(query)]
+
+    async def conflict(self, conflict_id: str) -> Conflict | None:
+        rows = await self._rows(select(CONFLICTS).where(CONFLICTS.c.id == conflict_id))
+        return self._conflict(rows[0]) if rows else None
+
+    def _conflict(self, row: Any) -> Conflict:
+        return codec.conflict_from_row(row, self._seal.open(row.winning), self._seal.open(row.losing))
+
+    async def story(self, crm_id: str | None, ion_id: str | None, limit: int) -> list[DecisionEntry]:
+        mine = [DECISIONS.c.crm_id == crm_id] if crm_id is not None else []
+        mine += [DECISIONS.c.ion_id == ion_id] if ion_id is not None else []
+        told = select(DECISIONS).where(or_(false(), *mine)).order_by(DECISIONS.c.id.desc()).limit(limit)
+        rows = await self._rows(told)
         return [
-            codec.conflict_from_row(row, self._seal.open(row.winning), self._seal.open(row.losing)) for row in rows
+            DecisionEntry(
+                Millis(row.at),
+                Subject(row.subject),
+                row.crm_id,
+                row.ion_id,
+                row.what,
+                row.intent_id,
+                codec.loads(self._seal.open(row.detail)),
+            )
+            for row in rows
         ]
 
     async def log(self, entries: Collection[DecisionEntry]) -> None:
@@ -541,10 +564,10 @@ class SqlUnit:
     ) -> list[Claim]:
         query = select(QUEUE).where(QUEUE.c.stage == stage.value, QUEUE.c.due <= now, QUEUE.c.leased_until <= now)
         if turn is not None:
-            read = _read_since(turn.fresh)
+            shown = _shown_since(turn.fresh)
             others = or_(QUEUE.c.due <= turn.listed, QUEUE.c.since <= turn.late, not_(LINKED))
-            query = query.where(read if turn.is_only_for_read else or_(read, others))
-            query = query.order_by(case((read, 0), else_=1))
+            query = query.where(shown if turn.is_only_for_shown else or_(shown, others))
+            query = query.order_by(case((shown, 0), else_=1))
         query = query.order_by(QUEUE.c.since).limit(limit).with_for_update(skip_locked=True, of=QUEUE)
         claims = [
             Claim(
@@ -606,11 +629,11 @@ class SqlUnit:
         return {Stage(row.stage): (row.n, row.oldest) for row in await self._rows(query.group_by(QUEUE.c.stage))}
 
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:
-        new, read = (QUEUE.c.due > turn.listed) & (QUEUE.c.due <= now), _read_since(turn.fresh)
+        new, shown = (QUEUE.c.due > turn.listed) & (QUEUE.c.due <= now), _shown_since(turn.fresh)
         groups = (
             (QUEUE.c.stage == Stage.DECIDE.value) & new & LINKED,
-            CALLS & new & (QUEUE.c.leased_until <= now) & LINKED & not_(read),
-            CALLS & (QUEUE.c.due <= now) & read,
+            CALLS & new & (QUEUE.c.leased_until <= now) & LINKED & not_(shown),
+            CALLS & (QUEUE.c.due <= now) & shown,
         )
         some = [select(QUEUE.c.subject).where(group).limit(limit).subquery() for group in groups]
         counts = select(*[select(func.count()).select_from(each).scalar_subquery() for each in some])
@@ -824,14 +847,18 @@ class SqlUnit:
             "customers": sweep.customers,
             "changed": sweep.changed,
             "outcome": sweep.outcome.value,
+            "is_early": sweep.is_early,
         }
         await self._upsert(SWEEPS, row)
 
-    async def recent_sweeps(
-        self, limit: int, outcomes: Collection[SweepOutcome] = tuple(SweepOutcome)
-    ) -> list[Sweep]:
-        wanted = select(SWEEPS).where(SWEEPS.c.outcome.in_([outcome.value for outcome in outcomes]))
-        rows = await self._rows(wanted.order_by(SWEEPS.c.started.desc()).limit(limit))
+    async def recent_sweeps(self, limit: int) -> list[Sweep]:
+        return await self._sweeps(select(SWEEPS).limit(limit))
+
+    async def measuring_sweeps(self, limit: int) -> list[Sweep]:
+        through = SWEEPS.c.outcome.in_([outcome.value for outcome in READ_THROUGH])
+        return await self._sweeps(select(SWEEPS).where(through, not_(SWEEPS.c.is_early)).limit(limit))
+
+    async def _sweeps(self, query: Select[Any]) -> list[Sweep]:
         return [
             Sweep(
                 Millis(row.started),
@@ -840,8 +867,9 @@ class SqlUnit:
                 row.customers,
                 row.changed,
                 SweepOutcome(row.outcome),
+                row.is_early,
             )
-            for row in rows
+            for row in await self._rows(query.order_by(SWEEPS.c.started.desc()))
         ]
 
     async def note(self, name: str) -> str | None:
@@ -906,7 +934,7 @@ class SqlUnit:
         )
 
 
-def _read_since(fresh: Millis) -> ColumnElement[bool]:
+def _shown_since(fresh: Millis) -> ColumnElement[bool]:
     return exists().where(READINGS.c.subject == QUEUE.c.subject, READINGS.c.asked > fresh)
 
 

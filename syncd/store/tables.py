@@ -5,7 +5,18 @@ Changes come as migrations in ``migrations/versions``; a test compares those wit
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlmodel import Field, SQLModel
 
 SQLModel.metadata = MetaData(
@@ -279,6 +290,7 @@ class SweepRow(SQLModel, table=True):
     customers: int
     changed: int
     outcome: str
+    is_early: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
 
 
 class TokensRow(SQLModel, table=True):

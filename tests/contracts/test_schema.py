@@ -9,14 +9,10 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
-<<<<<<< HEAD
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-=======
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
->>>>>>> 52dc3c7 (Matching for real, and its review)
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from syncd.core.errors import BadConfiguration, StoreAway, UserError
@@ -113,7 +109,6 @@ async def test_a_server_that_is_starting_up_is_away_and_waited_for() -> None:
         server.close()
 
 
-<<<<<<< HEAD
 async def test_an_error_of_the_database_does_not_tell_customer_data(engine: AsyncEngine) -> None:
     with pytest.raises(DBAPIError) as failed:
         async with engine.connect() as connection:
@@ -122,7 +117,8 @@ async def test_an_error_of_the_database_does_not_tell_customer_data(engine: Asyn
             )
     assert "nowhere" in str(failed.value)
     assert "ann@acme.example" not in str(failed.value)
-=======
+
+
 async def test_customers_without_a_link_can_be_found_by_likeness_after_the_upgrade(engine: AsyncEngine) -> None:
     def config_on(connection: Connection) -> Config:
         config = Config()
@@ -153,4 +149,3 @@ async def test_customers_without_a_link_can_be_found_by_likeness_after_the_upgra
         found = (await connection.execute(text("SELECT side, block, customer_id FROM blocks"))).all()
     assert ("crm", "word northwind", "C1") in found
     assert {(side, number) for side, _, number in found} == {("crm", "C1")}, "the others are linked"
->>>>>>> 52dc3c7 (Matching for real, and its review)

@@ -349,13 +349,22 @@ async def test_conflicts_keep_both_values_and_both_intervals(store: Store) -> No
     async with store.begin() as unit:
         assert [c.id for c in await unit.list_conflicts(None, None, 10)] == ["l", "k"]
         assert await unit.list_conflicts("C1", None, 10) == [conflict]
+        assert await unit.conflict("k") == conflict
+        assert await unit.conflict("j") is None
         assert [c.id for c in await unit.list_conflicts(None, Millis(NOW + 1), 10)] == ["k"]
 
 
 async def test_the_log_takes_entries(store: Store) -> None:
     async with store.begin() as unit:
-        await unit.log([DecisionEntry(NOW, Subject("crm:C1"), "C1", "7", "linked", None, {"how": "person"})])
+        linked = DecisionEntry(NOW, Subject("crm:C1"), "C1", "7", "linked", None, {"how": "person"})
+        seen = DecisionEntry(NOW, Subject("ion:7"), None, "7", "create-decided", "i", {"set": {"title": None}})
+        await unit.log([seen, replace(linked, crm_id="C2", ion_id="8")])
+        await unit.log([linked])
         await unit.log([])
+        assert await unit.story("C1", "7", 9) == [linked, seen], "the newest first"
+        assert await unit.story("C1", None, 9) == [linked]
+        assert await unit.story(None, "7", 1) == [linked]
+        assert await unit.story(None, None, 9) == []
 
 
 class TestTheQueue:
@@ -384,16 +393,16 @@ class TestTheQueue:
             await unit.enqueue([Subject("crm:deciding"), Subject("crm:stranger")], now)
             await unit.keep_readings([a_reading("7-old", turn.fresh), a_reading("7-deciding", now)], now)
             await unit.keep_readings([a_reading("7-read", Millis(turn.fresh + 1)), a_reading("7-nobody", now)], now)
-            assert await unit.crowd(turn, now, 9) == Crowd(deciding=1, unread=2, read=1)
+            assert await unit.crowd(turn, now, 9) == Crowd(deciding=1, unshown=2, shown=1)
             assert await unit.crowd(turn, now, 1) == Crowd(1, 1, 1)
             assert await unit.crowd(turn, listed, 9) == Crowd(0, 0, 0), "not due yet"
-            [read] = await unit.claim(Stage.CALL, now, 1_000, 9, turn._replace(is_only_for_read=True))
+            [read] = await unit.claim(Stage.CALL, now, 1_000, 9, turn._replace(is_only_for_shown=True))
             assert read.subject == "crm:read"
-            assert (await unit.crowd(turn, now, 9)).read == 1, "still waiting for its slot"
+            assert (await unit.crowd(turn, now, 9)).shown == 1, "still waiting for its slot"
             claims = await unit.claim(Stage.CALL, now, 1_000, 9, turn)
             assert sorted(claim.subject for claim in claims) == ["crm:create", "crm:early"]
             assert len(await unit.claim(Stage.CALL, now, 1_000, 9, turn._replace(late=now))) == 2
-            assert (await unit.crowd(turn, now, 9)).unread == 0, "somebody is at it"
+            assert (await unit.crowd(turn, now, 9)).unshown == 0, "somebody is at it"
 
     async def test_whom_a_page_has_shown_goes_before_those_who_came_first(self, store: Store) -> None:
         now = Millis(NOW + 20_000)
@@ -662,7 +671,12 @@ async def test_sweeps_are_remembered_newest_first(store: Store) -> None:
         await unit.save_sweep(two)
         assert await unit.recent_sweeps(5) == [two, one]
         assert await unit.recent_sweeps(1) == [two]
-        assert await unit.recent_sweeps(5, [one.outcome]) == [one]
+        early = replace(one, started=Millis(20), is_early=True)
+        await unit.save_sweep(early)
+        await unit.save_sweep(replace(one, started=Millis(30), outcome=SweepOutcome.FAILED))
+        assert await unit.measuring_sweeps(5) == [two, one]
+        assert await unit.measuring_sweeps(1) == [two]
+        assert early in await unit.recent_sweeps(5)
 
 
 async def test_notes_are_kept(store: Store) -> None:

@@ -63,6 +63,20 @@ async def test_an_update_is_a_merge_patch_and_its_answer_what_the_crm_holds(rig:
     assert rig.crm.customers["C00001"]["title"] is None
 
 
+async def test_an_undo_does_not_overrule_an_edit_made_meanwhile(rig: Rig) -> None:
+    was = rig.crm.customers["C00001"]["company"]
+    undo = replace(UPDATE, kind=Kind.UNDO, set={Field.COMPANY: "Put back"}, expect={Field.COMPANY: was})
+    rig.crm.change("C00001", {"company": "Newer still"})
+    with pytest.raises(DecideAgain) as refused:
+        await rig.deliver(undo)
+    assert refused.value.answer.values[Field.COMPANY] == "Newer still"
+    assert rig.crm.customers["C00001"]["company"] == "Newer still"
+    rig.crm.change("C00001", {"company": was})
+    await rig.deliver(undo)
+    assert rig.crm.customers["C00001"]["company"] == "Put back"
+    await rig.deliver(undo)
+
+
 async def test_a_create_sent_twice_happens_once(rig: Rig) -> None:
     first, again = await rig.deliver(CREATE), await rig.deliver(CREATE)
     assert first.crm_id == again.crm_id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from syncd.core.circuit import FIRST_WAIT_MS, LONGEST_WAIT_MS, OPENS_AFTER, PROBE_MS, Circuit
@@ -26,6 +28,11 @@ def test_the_write_after_the_fifth_freezes_the_field_whichever_side_it_goes_to()
 @pytest.mark.parametrize("state", [IntentState.PREPARED, IntentState.DROPPED, IntentState.REJECTED])
 def test_a_write_that_was_not_made_counts_for_nothing(state: IntentState) -> None:
     assert flapping([write(number, state=state) for number in range(9)], [Field.TITLE]) == frozenset()
+
+
+def test_what_a_person_put_back_is_no_automatic_write() -> None:
+    undone = [replace(write(number), kind=Kind.UNDO) for number in range(9)]
+    assert flapping(undone, [Field.TITLE]) == frozenset()
 
 
 def failed(times: int) -> Circuit:

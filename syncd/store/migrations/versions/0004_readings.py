@@ -26,7 +26,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subject", name="pk_readings"),
     )
     op.create_index("ix_readings_asked", "readings", ["asked"])
+    with op.batch_alter_table("sweeps") as sweeps:
+        sweeps.add_column(sa.Column("is_early", sa.Boolean(), nullable=False, server_default=sa.false()))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("sweeps") as sweeps:
+        sweeps.drop_column("is_early")
     op.drop_table("readings")
