@@ -8,6 +8,10 @@ from enum import StrEnum
 
 from syncd.core.values import CrmId, Field, IonId, Millis, Side, Value
 
+WRITE_SPACING_MS = 10_000
+"""One customer's ION record is written at most once in this time, so that a burst of edits costs
+one write at once and one at the end (S5)."""
+
 
 class LinkState(StrEnum):
     LINKED = "linked"
@@ -51,6 +55,10 @@ class Link:
     """Fields that were written too often; a person lets them go on (S6)."""
     thawed_at: Millis = Millis(0)
     """When a person last did: writes before that count for nothing any more."""
+
+    @property
+    def writable_at(self) -> Millis:
+        return Millis(self.written_at + WRITE_SPACING_MS)
 
     def spelt(self, side: Side, name: Field, value: Value) -> Value:
         """The value as we would write it, seeing through the side's own spelling."""

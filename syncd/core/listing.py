@@ -41,7 +41,7 @@ class Listing:
 
 
 def judge(listing: Listing, recent_sizes: Sequence[int]) -> SweepOutcome:
-    """``recent_sizes``: customers of the last sweeps that were read through, newest first.
+    """``recent_sizes``: customers of the last sweeps that were read through and not empty, newest first.
 
     A listing that stays small is believed once all the recent ones were small too, but an empty one
     never is where there were customers; growth proves no less about absence than sameness.
@@ -52,7 +52,7 @@ def judge(listing: Listing, recent_sizes: Sequence[int]) -> SweepOutcome:
         return SweepOutcome.REPEATED
     if listing.announced is not None and listing.announced != listing.customers:
         return SweepOutcome.MISCOUNTED
-    recent = [size for size in recent_sizes if size][:RECENT_SWEEPS]
+    recent = recent_sizes[:RECENT_SWEEPS]
     if recent and listing.customers < max(recent) * (1 - SIZE_TOLERANCE):
         return SweepOutcome.SHRUNK
     return SweepOutcome.COMPLETE

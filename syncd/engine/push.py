@@ -20,7 +20,7 @@ from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.receipt import agree_on, arrived, receive
 from syncd.core.record import Reading, Record, is_stale, is_superseded, new_record, observe_reading, observe_write
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values
-from syncd.core.work import Again, Claim
+from syncd.core.work import Again, Claim, Stage
 from syncd.engine.create import Creator, send_by
 from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
@@ -152,6 +152,10 @@ class Pusher:
                 if link is not pair.link:
                     await self._book.save(unit, link, pair.link)
                 await unit.finish(claim, Again(now))
+                return None
+            if pair.unresolved is not None and now < link.writable_at:  # it may still arrive
+                await self._book.save(unit, link, pair.link)
+                await unit.finish(claim, Again(link.writable_at, Stage.CALL))
                 return None
             wanted = wanted_changes(link, decision, waiting, now)
             async with self._guard.admission(unit, claim.subject, now) as admission:

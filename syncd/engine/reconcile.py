@@ -33,10 +33,6 @@ from syncd.engine.pair import Pair, load_pair
 from syncd.engine.pairing import Pairing
 from syncd.engine.ports import Clock, Store, Unit
 
-WRITE_SPACING_MS = 10_000
-"""One customer's ION record is written at most once in this time, so that a burst of edits costs
-one write at once and one at the end (S5)."""
-
 log = structlog.get_logger()
 
 
@@ -102,7 +98,7 @@ class Reconciler:
             patience = await self._intents.command_crm(unit, link, decision, waiting, now)
         if Side.ION in admitted:
             # Picked up by ``workers.Workers.push``, carried out by ``push.Pusher``.
-            return Again(Millis(max(now, link.written_at + WRITE_SPACING_MS)), Stage.CALL, attempts)
+            return Again(max(now, link.writable_at), Stage.CALL, attempts)
         return patience
 
     async def _decide(self, unit: Unit, pair: Pair, link: Link, policy: Policy, now: Millis) -> tuple[Link, Decision]:

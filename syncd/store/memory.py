@@ -542,7 +542,8 @@ class MemoryUnit:
 
     async def measuring_sweeps(self, limit: int) -> list[Sweep]:
         sweeps = [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)]
-        return [sweep for sweep in sweeps if sweep.outcome in READ_THROUGH and not sweep.is_early][:limit]
+        mine = (s for s in sweeps if s.outcome in READ_THROUGH and not s.is_early and s.customers)
+        return list(islice(mine, limit))
 
     async def note(self, name: str) -> str | None:
         return self._table("notes").get(name)

@@ -856,7 +856,8 @@ class SqlUnit:
 
     async def measuring_sweeps(self, limit: int) -> list[Sweep]:
         through = SWEEPS.c.outcome.in_([outcome.value for outcome in READ_THROUGH])
-        return await self._sweeps(select(SWEEPS).where(through, not_(SWEEPS.c.is_early)).limit(limit))
+        mine = through & not_(SWEEPS.c.is_early) & (SWEEPS.c.customers > 0)
+        return await self._sweeps(select(SWEEPS).where(mine).limit(limit))
 
     async def _sweeps(self, query: Select[Any]) -> list[Sweep]:
         return [

@@ -674,6 +674,7 @@ async def test_sweeps_are_remembered_newest_first(store: Store) -> None:
         early = replace(one, started=Millis(20), is_early=True)
         await unit.save_sweep(early)
         await unit.save_sweep(replace(one, started=Millis(30), outcome=SweepOutcome.FAILED))
+        await unit.save_sweep(replace(two, started=Millis(40), customers=0))
         assert await unit.measuring_sweeps(5) == [two, one]
         assert await unit.measuring_sweeps(1) == [two]
         assert early in await unit.recent_sweeps(5)
