@@ -78,6 +78,7 @@ def skip_the_fence(patch: pytest.MonkeyPatch) -> None:
 
     stop_before_calls(patch)
     patch.setattr("syncd.engine.create.SEND_WITHIN_MS", 10**9)
+    patch.setattr(push.Pusher, "_usable_until", lambda *_: 10**15)
     patch.setattr(MemoryUnit, "check", check)
     patch.setattr(MemoryUnit, "finish", finish_anyway)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -210,3 +211,7 @@ def test_errors_say_what_to_do_by_default() -> None:
 def test_tokens_never_show_themselves() -> None:
     tokens = Tokens("secret-a", "secret-r", Millis(1), Millis(2), Millis(3))
     assert "secret" not in repr(tokens)
+
+
+def test_writes_to_one_customer_keep_their_distance() -> None:
+    assert replace(LINK, written_at=Millis(5_000)).writable_at == 15_000
