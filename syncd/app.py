@@ -14,13 +14,15 @@ from random import Random
 
 import structlog
 
+from syncd.admin.access import Access
 from syncd.admin.server import make_app, serve
 from syncd.core.errors import BadConfiguration, StoreAway, UserError
 from syncd.core.values import Millis
 from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, create_topics
 from syncd.crm.rest import RestSink
-from syncd.daemon import Daemon, Outside, build, make_gate, make_ion, owner_name
+from syncd.daemon import Daemon, Outside, build, make_desk, make_gate, make_ion, owner_name
 from syncd.engine.clock import SharedClock
+from syncd.engine.desk import Desk
 from syncd.engine.ports import Clock, Store
 from syncd.engine.rebuild import is_unfinished
 from syncd.ion.client import IonClient
@@ -28,7 +30,8 @@ from syncd.ion.wire import HttpWire
 from syncd.mapping import CrmMapping, load_mapping
 from syncd.metrics import Metrics
 from syncd.opening import make_room, open_store
-from syncd.settings import Settings, require_for_ion, require_for_run
+from syncd.settings import Settings, ensure_secret_key, require_for_ion, require_for_run
+from syncd.store.seal import Seal
 from syncd.store.sql import SqlStore
 
 log = structlog.get_logger()
@@ -48,19 +51,19 @@ async def store_clock(store: Store) -> SharedClock:
     return clock
 
 
+async def desk_of(settings: Settings, store: SqlStore) -> Desk:
+    """What a person does at the command line, beside the daemons on the same store."""
+    mapping, clock = load_mapping(settings.mapping_file), await store_clock(store)
+    return make_desk(settings, mapping, store, clock, store.fingerprint, Metrics())
+
+
 @asynccontextmanager
 async def open_ion(settings: Settings, store: SqlStore, metrics: Metrics | None = None) -> AsyncIterator[IonClient]:
     """The ION client behind the shared budget; for the daemon and for every command."""
     require_for_ion(settings)
     async with HttpWire(settings.ion.timeout_seconds) as wire:
-        yield await ion_client(settings, store, wire, metrics)
-
-
-async def ion_client(
-    settings: Settings, store: SqlStore, wire: HttpWire, metrics: Metrics | None = None
-) -> IonClient:
-    clock = await store_clock(store)
-    return make_ion(settings, wire, store, clock, make_gate(settings, store, clock), owner_name(), metrics)
+        clock = await store_clock(store)
+        yield make_ion(settings, wire, store, clock, make_gate(settings, store, clock), owner_name(), metrics)
 
 
 def kafka_access(settings: Settings) -> KafkaAccess:
@@ -104,12 +107,13 @@ async def only_daemon(path: Path | None) -> AsyncIterator[None]:
 
 
 class Probes:
-    """What the probes are told: by the daemon, and before it is there, what it waits for."""
+    """What the probes and pages are told: by the daemon, and before it is there, what it waits for."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.waits_for: dict[str, str] = {}
         self.daemon: Daemon | None = None
+        self.desk: Desk | None = None
 
     async def problems(self) -> dict[str, str]:
         return await self.daemon.problems() if self.daemon else self.waits_for
@@ -127,9 +131,9 @@ async def run_daemon(settings: Settings) -> None:
             make_room(settings.sqlite_file)
         await stack.enter_async_context(only_daemon(settings.sqlite_file))
         probes = Probes(metrics)
-        runner, port = await serve(
-            make_app(probes.problems, probes.metrics_page), settings.admin.host, settings.admin.port
-        )
+        token = settings.admin.token.get_secret_value() if settings.admin.token else None
+        guarded = Access(token, Seal(ensure_secret_key(settings)).fingerprints, clock.now)
+        runner, port = await serve(make_app(probes, guarded), settings.admin.host, settings.admin.port)
         stack.push_async_callback(runner.cleanup)
         address = f"http://{settings.admin.host}:{port}"
         log.info("admin_listens", address=address)
@@ -140,12 +144,14 @@ async def run_daemon(settings: Settings) -> None:
         prepare = partial(create_topics if kafka.create_topics else nothing_to_do, access, topics(settings))
         posts = KafkaPosts(access)
         stack.push_async_callback(posts.close)
+        rest = await _rest_sink(settings, mapping, clock, stack)
         outside = Outside(
             store=store,
             clock=clock,
             wire=await stack.enter_async_context(HttpWire(settings.ion.timeout_seconds)),
             posts=posts,
-            sink=await _rest_sink(settings, mapping, clock, stack) or KafkaSink(posts, kafka.commands_topic, mapping),
+            sink=rest or KafkaSink(posts, kafka.commands_topic, mapping),
+            reader=rest,
             read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, prepare, clock),
             fingerprint=store.fingerprint,
             rng=Random(),
@@ -153,6 +159,7 @@ async def run_daemon(settings: Settings) -> None:
             # One file can't ring for the commands beside it, and is cheap to look at.
             idle_seconds=1.0 if settings.sqlite_file is not None else 15.0,
         )
+        probes.desk = make_desk(settings, mapping, store, clock, store.fingerprint, metrics)
         probes.daemon = daemon = Daemon(build(settings, mapping, outside, metrics))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

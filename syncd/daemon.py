@@ -26,32 +26,35 @@ from syncd.core.guard import Limits, Tally
 from syncd.core.listing import SweepOutcome
 from syncd.core.policy import Dialect, Policy
 from syncd.core.values import Millis
-from syncd.core.work import SWEEP, HoldKind, Stage, Sweep
+from syncd.core.work import CATCH_UP, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
+from syncd.engine.catch_up import CatchUp
 from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
 from syncd.engine.create import Creator
 from syncd.engine.crowd import Crowds
 from syncd.engine.deliver import Deliver
+from syncd.engine.desk import Desk
 from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
 from syncd.engine.links import Fingerprint, LinkBook
 from syncd.engine.pairing import Pairing
-from syncd.engine.ports import Clock, CrmSink, Loop, Posts, Store
+from syncd.engine.ports import Clock, CrmReader, CrmSink, Loop, Posts, Store
 from syncd.engine.push import Pusher
 from syncd.engine.reconcile import Reconciler
+from syncd.engine.rescore import Rescorer
 from syncd.engine.review import Review
 from syncd.engine.status import Status, survey
 from syncd.engine.sweep import Sweeper
-from syncd.engine.undo import Undo
+from syncd.engine.verify import Verifier, by_standing
 from syncd.engine.workers import LEASE_MS, Wakes, Workers
 from syncd.ion.client import IonClient
 from syncd.ion.gate import BudgetGate
-from syncd.ion.oauth import Credentials
+from syncd.ion.oauth import Credentials, paste
 from syncd.ion.wire import Wire
-from syncd.mapping import CrmMapping, load_mapping
+from syncd.mapping import CrmMapping
 from syncd.metrics import Metrics
 from syncd.settings import Settings
 
@@ -61,6 +64,8 @@ CALLS_UNDER_WAY = 2.5
 """A call with its retry after a 401 takes at most this many timeouts; then its slot is orphaned."""
 DRAIN_SECONDS = 25.0
 JUDGE_SECONDS = 0.2
+RESCORE_LOOK_SECONDS = 60.0
+VERIFY_LOOK_SECONDS, VERIFY_AGAIN_SECONDS = 30.0, 600.0
 LEADER_SECONDS = 5.0
 """How often the leader's lease is renewed, and others ask whether it has run out."""
 
@@ -85,6 +90,8 @@ class Outside:
     wire: Wire
     posts: Posts
     sink: CrmSink
+    reader: CrmReader | None
+    """A CRM that can be asked what it holds, where there is one."""
     read_events: Callable[[Ingest, Progress], Events]
     fingerprint: Fingerprint
     rng: Random
@@ -107,6 +114,9 @@ class Parts:
     events: Events
     crowds: Crowds
     sweeper: Sweeper
+    catch_up: CatchUp | None
+    verifier: Verifier
+    rescorer: Rescorer
     workers: Workers
     deliver: Deliver
     guard: Guard
@@ -145,6 +155,9 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         outside.read_events(ingest, on_progress),
         crowds,
         Sweeper(store, ion, clock, facts, metrics, crowds),
+        CatchUp(store, outside.reader, clock) if outside.reader else None,
+        Verifier(store, ion, clock, facts.poll_ms),
+        Rescorer(store, clock, pairing),
         Workers(store, gate, clock, facts, reconciler, pusher, crowds, wakes, outside.idle_seconds),
         Deliver(store, outside.sink, outside.posts, clock, facts, intents),
         guard,
@@ -162,15 +175,22 @@ def make_ingest(settings: Settings, mapping: CrmMapping, store: Store, clock: Cl
     return Ingest(store, clock, metrics, Intents(metrics), decoder.decode, describe)
 
 
-def make_review(settings: Settings, fingerprint: Fingerprint) -> Review:
-    """For what a person says of links: beside the daemon, on the same store."""
-    facts = Facts(0, int(settings.poll.interval_seconds * 1000))
-    intents, book = Intents(Metrics()), LinkBook(settings.kafka.links_topic, fingerprint)
-    return Review(Pairing(facts, intents, book), intents, book)
-
-
-def make_undo(settings: Settings, dialect: Dialect) -> Undo:
-    return Undo(Intents(Metrics()), policy_of(settings, load_mapping(settings.mapping_file), dialect))
+def make_desk(
+    settings: Settings,
+    mapping: CrmMapping,
+    store: Store,
+    clock: Clock,
+    fingerprint: Fingerprint,
+    metrics: Metrics,
+) -> Desk:
+    """For what a person does: in the daemon or beside it, on the same store."""
+    intents, book = Intents(metrics), LinkBook(settings.kafka.links_topic, fingerprint)
+    review = Review(Pairing(make_facts(settings, Random()), intents, book), intents, book)
+    ingest = make_ingest(settings, mapping, store, clock, metrics)
+    dialect = None if settings.ion.dialect == "auto" else Dialect(settings.ion.dialect)
+    paste_token = partial(paste, credentials_of(settings))
+    topic = settings.kafka.events_topic
+    return Desk(store, review, intents, partial(policy_of, settings, mapping), dialect, ingest, paste_token, topic)
 
 
 def make_gate(settings: Settings, store: Store, clock: Clock) -> BudgetGate:
@@ -185,12 +205,7 @@ def make_ion(
     return IonClient(
         url=ion.url,
         account=ion.account_id or "",
-        credentials=Credentials(
-            ion.refresh_token.get_secret_value() if ion.refresh_token else None,
-            ion.access_token.get_secret_value() if ion.access_token else None,
-            ion.client_id,
-            ion.client_secret.get_secret_value() if ion.client_secret else None,
-        ),
+        credentials=credentials_of(settings),
         wire=wire,
         store=store,
         gate=gate,
@@ -199,6 +214,16 @@ def make_ion(
         dialect=None if ion.dialect == "auto" else Dialect(ion.dialect),
         page_size=None if ion.page_size == "auto" else ion.page_size,
         calls=metrics,
+    )
+
+
+def credentials_of(settings: Settings) -> Credentials:
+    ion = settings.ion
+    return Credentials(
+        ion.refresh_token.get_secret_value() if ion.refresh_token else None,
+        ion.access_token.get_secret_value() if ion.access_token else None,
+        ion.client_id,
+        ion.client_secret.get_secret_value() if ion.client_secret else None,
     )
 
 
@@ -252,6 +277,9 @@ class Daemon:
                     "read_events": parts.events.run,
                     "sweep": self._sweep,
                     "renew_leases": parts.workers.renew,
+                    "verify": self._verify,
+                    "rescore": self._rescore,
+                    "catch_up": self._catch_up,
                     "refresh_token": self._refresh_token,
                     "send_messages": self._send_messages,
                     "send_commands": self._send_commands,
@@ -356,6 +384,55 @@ class Daemon:
             seconds = (self._sweep_due - self._clock.now()) / 1000
             await parts.wakes.wait(Loop.SWEEP, max(0.01, min(LEADER_SECONDS, seconds)))
 
+    async def _catch_up(self) -> None:
+        """One replica asks the CRM after events that were lost."""
+        catch_up = self._parts.catch_up
+        while catch_up is not None:
+            try:
+                if await self._lease(CATCH_UP) and await catch_up.some():
+                    continue
+            except SideError as error:
+                log.warning("crm_not_asked", reason=error.sentence)
+            await self._clock.sleep(LEADER_SECONDS)
+        await asyncio.Event().wait()
+
+    async def _verify(self) -> None:
+        """One replica compares both sides, by and by."""
+        verifier, interval = self._parts.verifier, self._parts.settings.verify.interval_seconds
+        while True:
+            await self._clock.sleep(min(VERIFY_LOOK_SECONDS, interval))
+            facts = self._parts.facts
+            policy = facts.policy
+            if policy is None or not facts.listed_from or not facts.has_joined:
+                continue
+            if not await self._lease(VERIFY):
+                continue
+            if await verifier.is_due(int(interval * 1000), int(min(interval, VERIFY_AGAIN_SECONDS) * 1000)):
+                await self._leased(VERIFY, partial(self._verify_once, policy))
+
+    async def _rescore(self) -> None:
+        """One replica looks at old links and open questions again, once a day."""
+        rescorer, interval = self._parts.rescorer, self._parts.settings.rescore.interval_seconds
+        while True:
+            await self._clock.sleep(min(RESCORE_LOOK_SECONDS, interval))
+            if self._parts.facts.policy is None or not await self._lease(RESCORE):
+                continue
+            if await rescorer.is_due(int(interval * 1000)):
+                await self._leased(RESCORE, self._rescore_once)
+
+    async def _rescore_once(self) -> None:
+        log.info("rescored", looked_at_again=await self._parts.rescorer.rescore())
+
+    async def _verify_once(self, policy: Policy) -> None:
+        try:
+            verdict = await self._parts.verifier.verify(policy)
+        except SideError as error:
+            log.warning("not_verified", reason=error.sentence)
+            return
+        say = log.info if verdict.is_equal else log.warning
+        counts = by_standing(verdict.differences)
+        say("verified", customers=verdict.customers, equal=verdict.equal, unseen=len(verdict.unseen), **counts)
+
     async def _sweep_once(self) -> None:
         parts = self._parts
         try:
@@ -444,7 +521,8 @@ class Daemon:
         except (TimeoutError, SideError):
             log.warning("messages_wait", reason="Kafka takes no messages; they wait in the store")
         async with self._store.begin() as unit:
-            await unit.unlease(SWEEP, self._owner)
+            for name in (SWEEP, VERIFY, CATCH_UP):
+                await unit.unlease(name, self._owner)
 
     async def _measure(self) -> None:
         while True:
@@ -486,6 +564,9 @@ def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
     metrics.incomplete_customers.set(status.holds[HoldKind.INCOMPLETE.value])
     if status.complete_sweep_age_seconds is not None:
         metrics.sweep_age_seconds.set(status.complete_sweep_age_seconds)
+    if status.oldest_unverified_seconds is not None:
+        metrics.divergent_customers.set(status.divergent)
+        metrics.oldest_unverified_seconds.set(status.oldest_unverified_seconds)
     if status.token_expires_seconds is not None:
         metrics.token_expires_seconds.set(status.token_expires_seconds)
 

@@ -57,9 +57,11 @@ class Metrics:
         self.sweep_age_seconds = gauge("sweep_age_seconds", "Since the last complete sweep began")
         self.sweeps = counter("sweeps", "Sweeps by outcome", "outcome")
         self.divergent_customers = gauge(
-            "divergent_customers", "Linked customers that differ and are not being settled"
+            "divergent_customers", "Linked customers that differ, with nothing under way"
         )
-        self.oldest_unverified_seconds = gauge("oldest_unverified_seconds", "Since the pairs were last all compared")
+        self.oldest_unverified_seconds = gauge(
+            "oldest_unverified_seconds", "How long one linked customer or another has not been proven equal"
+        )
         self.token_expires_seconds = gauge("token_expires_seconds", "Life left in the refresh token")
         self.leader = gauge("leader", "1 where this replica sweeps")
         self.kafka_lag_records = gauge("kafka_lag_records", "Records not yet read", "topic", "partition")

@@ -93,6 +93,18 @@ class Poll(Section):
     interval_seconds: float = Field(60, gt=0, le=86_400, description="From sweep start to sweep start")
 
 
+class Verify(Section):
+    interval_seconds: float = Field(
+        3_600, gt=0, le=2_592_000, description="Between two comparisons of all linked customers"
+    )
+
+
+class Rescore(Section):
+    interval_seconds: float = Field(
+        86_400, gt=0, le=2_592_000, description="Between two looks at whether old links still look like one"
+    )
+
+
 class Crm(Section):
     sink: Literal["kafka", "http"] = Field(
         "kafka", description="`kafka` writes commands; `http` calls the CRM's REST API"
@@ -141,6 +153,8 @@ class Settings(BaseSettings):
     kafka: Kafka = Kafka()  # type: ignore[call-arg]
     ion: Ion = Ion()  # type: ignore[call-arg]
     poll: Poll = Poll()  # type: ignore[call-arg]
+    verify: Verify = Verify()  # type: ignore[call-arg]
+    rescore: Rescore = Rescore()  # type: ignore[call-arg]
     crm: Crm = Crm()  # type: ignore[call-arg]
     sync: Sync = Sync()  # type: ignore[call-arg]
     guard: Guard = Guard()  # type: ignore[call-arg]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from random import Random
 from typing import TypeVar
@@ -16,21 +16,21 @@ from typing import TypeVar
 from yarl import URL
 
 from syncd import logs
-from syncd.core.errors import Transient, UserError
-from syncd.core.guard import GuardState
+from syncd.core.errors import NotFound, Transient, UserError
 from syncd.core.intent import IntentState
 from syncd.core.listing import MISSING_SWEEPS
-from syncd.core.policy import Dialect
 from syncd.core.record import Record
 from syncd.core.values import Field, Millis, Side, value_to_json
-from syncd.core.work import SET_ASIDE, HoldKind, Message
+from syncd.core.verify import PROVEN
+from syncd.core.work import HoldKind, Message
 from syncd.crm.kafka import KafkaSink
-from syncd.daemon import Daemon, Outside, Progress, build, make_gate, make_ion, make_undo
-from syncd.engine import guard
+from syncd.daemon import Daemon, Outside, Progress, build, make_desk, make_gate, make_ion
 from syncd.engine.clock import SharedClock
+from syncd.engine.desk import Desk
 from syncd.engine.ingest import Ingest, RawEvent
 from syncd.engine.ports import Loop, Unit
-from syncd.engine.quarantine import release
+from syncd.engine.verify import Verifier
+from syncd.ion.client import IonClient
 from syncd.ion.wire import Reply
 from syncd.mapping import CrmMapping, load_mapping
 from syncd.metrics import Metrics
@@ -46,6 +46,12 @@ POLL_SECONDS, IDLE_SECONDS = 20, 15.0
 REST_SECONDS, LONGEST_REST = 10, 7_200
 """Virtual seconds between two looks once the accidents have stopped, and until they must be even."""
 EVERYTHING = 1_000_000
+
+
+def no_fingerprint(data: bytes) -> str:
+    """Nobody rebuilds a simulated database."""
+    return "0"
+
 
 Result = TypeVar("Result")
 
@@ -156,6 +162,7 @@ class Run:
                 "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
                 "SYNCD_ION__CALLS_PER_MINUTE": str(calls_per_minute),
                 "SYNCD_POLL__INTERVAL_SECONDS": str(POLL_SECONDS),
+                "SYNCD_RESCORE__INTERVAL_SECONDS": "300",
                 "SYNCD_GUARD__MAX_CREATES": str(limits[0]),
                 "SYNCD_GUARD__MAX_UPDATES": str(limits[1]),
             },
@@ -172,8 +179,9 @@ class Run:
             wire=SimWire(world, process),
             posts=posts,
             sink=KafkaSink(posts, settings.kafka.commands_topic, self._mapping),
+            reader=None,
             read_events=partial(SimEvents, world, process, settings.kafka.events_topic),
-            fingerprint=lambda data: "0",
+            fingerprint=no_fingerprint,
             rng=Random(f"{process.name} {self._seed} {world.now()}"),
             owner=process.name,
             idle_seconds=IDLE_SECONDS,
@@ -222,33 +230,40 @@ class Run:
             self.outcome.failures += self.checks.end(seen)
             if unrest:
                 self.outcome.failures.append(f"at rest, and yet: {unrest}")
+            self.outcome.failures += await self._not_proven_equal()
 
     async def _decide_as_a_person(self) -> None:
         """Whoever runs it looks in: approves what is held, releases who is set aside, pastes a token."""
         await self._paste_token()
-        async with self.store.begin() as unit:
-            now = await unit.time()
-            state: GuardState = await unit.guard_state()
-            if state.held_since is not None:
+        desk = self._desk()
+        plan = await desk.plan()
+        if plan.reason:
+            try:
+                await desk.approve(plan.digest, "person")
                 self.world.happened["approved"] += 1
-                await guard.approve(unit, (await guard.plan_now(unit, None)).digest, "person", now)
-            aside = await unit.list_holds(SET_ASIDE, "", EVERYTHING)
-            self.world.happened.update(f"released {hold.kind}" for hold in aside)
-            for subject in dict.fromkeys(hold.subject for hold in aside):
-                await release(unit, subject, "person", now)
+            except UserError:
+                self.world.happened["the plan was another one by then"] += 1
+        aside = await desk.set_aside("", EVERYTHING)
+        self.world.happened.update(f"released {hold.kind}" for hold in aside)
+        for subject in dict.fromkeys(hold.subject for hold in aside):
+            with suppress(NotFound):  # it changed meanwhile
+                await desk.release(subject, "person")
 
     async def _put_something_back(self) -> None:
         """Somebody thinks that the other value was right."""
-        async with self.store.begin() as unit:
-            conflicts = await unit.list_conflicts(None, None, EVERYTHING)
-            if not conflicts:
-                return
-            conflict, undo = self._regretful.choice(conflicts), make_undo(self._settings, Dialect(self.world.dialect))
-            try:
-                await undo.undo(unit, conflict, "person", await unit.time())
-                self.world.happened["undone"] += 1
-            except UserError:
-                self.world.happened["nothing to undo"] += 1
+        desk = self._desk()
+        conflicts = await desk.conflicts(None, None, EVERYTHING)
+        if not conflicts:
+            return
+        try:
+            await desk.undo(self._regretful.choice(conflicts).id, None, "person")
+            self.world.happened["undone"] += 1
+        except UserError:
+            self.world.happened["nothing to undo"] += 1
+
+    def _desk(self) -> Desk:
+        clock = _clock(Process("person", self.world.loop, self.world.happened))
+        return make_desk(self._settings, self._mapping, self.store, clock, no_fingerprint, Metrics())
 
     async def _paste_token(self) -> None:
         """Where an answer with a new token died with its process, a person requests another."""
@@ -259,13 +274,25 @@ class Run:
         if not self.world.happened["kill -9"] and not self.world.happened["SIGSTOP"]:
             self.outcome.failures.append(f"token: lost, and no process had died or stopped: {tokens.refused}")
         self.world.happened["token pasted"] += 1
+        await self._desk().paste_token(self.world.account.issue_refresh_token(), "person")
+
+    async def _persons_ion(self) -> IonClient:
+        """ION as a command beside the daemons reaches it, within their budget."""
         process = Process("person", self.world.loop, self.world.happened)
         clock = _clock(process)
         await clock.follow(self.store)
         gate = make_gate(self._settings, self.store, clock)
-        wire = SimWire(self.world, process)
-        ion = make_ion(self._settings, wire, self.store, clock, gate, process.name, None)
-        await ion.custody.put(self.world.account.issue_refresh_token())
+        return make_ion(self._settings, SimWire(self.world, process), self.store, clock, gate, process.name, None)
+
+    async def _not_proven_equal(self) -> list[str]:
+        """What `verify` says once everything has come to rest."""
+        process = Process("verifier", self.world.loop, self.world.happened)
+        clock = _clock(process)
+        await clock.follow(self.store)
+        verifier = Verifier(self.store, await self._persons_ion(), clock, POLL_SECONDS * 1_000)
+        verdict = await verifier.verify(await self._desk().policy())
+        unseen = [f"verify: {link.crm_id} is not listed" for link in verdict.unseen]
+        return unseen + [f"verify: {d}" for d in verdict.differences if d.standing not in PROVEN]
 
     async def _see(self) -> Seen:
         async with self.store.begin() as unit:

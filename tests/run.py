@@ -15,8 +15,8 @@ TIERS = {
     "simulation": ["tests/simulation"],
     "fuzz": ["tests/fuzz"],
     "integration": ["tests/integration"],
-    # These wait more than they compute: two at a time on two cores.
-    "system": ["tests/system", "-n", "2", "--dist", "worksteal"],
+    # These wait more than they compute: three at a time, on two cores.
+    "system": ["tests/system", "-n", "3", "--dist", "worksteal"],
 }
 
 

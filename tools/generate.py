@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from syncd import __version__
+from syncd.admin import openapi
 from syncd.core.intent import LIFE, IntentState
 from syncd.crm.schemas import all_schemas, asyncapi
 from syncd.settings import PREFIX, Settings, keys
@@ -79,6 +80,7 @@ def life_of_an_intent() -> str:
 def files() -> dict[Path, str]:
     made = {ROOT / "schemas" / f"{name}.json": _json(schema) for name, schema in all_schemas().items()}
     made[ROOT / "schemas" / "asyncapi.json"] = _json(asyncapi(__version__))
+    made[ROOT / "schemas" / "openapi.json"] = _json(openapi.document(__version__))
     made[ROOT / "schemas" / "configuration.json"] = _json(Settings.model_json_schema())
     made[ROOT / "docs" / "configuration.md"] = configuration()
     made[ROOT / "docs" / "life-of-an-intent.md"] = life_of_an_intent()

@@ -48,7 +48,7 @@ def options(
 
 def main() -> None:
     """Run a command; what went wrong becomes one sentence and an exit code."""
-    from syncd.core.errors import BadConfiguration, SyncdError
+    from syncd.core.errors import BadConfiguration, StoreConflict, SyncdError
 
     try:
         app()
@@ -56,6 +56,9 @@ def main() -> None:
         for line in error.sentence.splitlines():
             print(f"syncd: {line}", file=sys.stderr)
         sys.exit(2)
+    except StoreConflict:
+        print("syncd: the daemon was at the same customers all the while: try again", file=sys.stderr)
+        sys.exit(1)
     except SyncdError as error:
         print(f"syncd: {error.sentence}", file=sys.stderr)
         sys.exit(1)
@@ -63,7 +66,7 @@ def main() -> None:
         sys.exit(130)
 
 
-from syncd.cli import config, daemon, looks, recover, review, setup, sim, steer, story  # noqa: E402
+from syncd.cli import config, daemon, looks, recover, replay, review, setup, sim, steer, story, verify  # noqa: E402
 
 app.command("run", rich_help_panel=DAEMON)(daemon.run)
 app.command("demo", rich_help_panel=DAEMON)(daemon.demo)
@@ -79,6 +82,9 @@ app.command("approve", rich_help_panel=STEER)(steer.approve)
 app.command("pause", rich_help_panel=STEER)(steer.pause)
 app.command("resume", rich_help_panel=STEER)(steer.resume)
 app.add_typer(steer.quarantine, name="quarantine", rich_help_panel=STEER)
+app.command("verify", rich_help_panel=LOOK)(verify.verify)
+app.command("erase", rich_help_panel=STEER)(verify.erase)
+app.command("replay", rich_help_panel=STEER)(replay.replay)
 app.command("rebuild", rich_help_panel=STEER)(recover.rebuild)
 app.add_typer(setup.token, name="token", rich_help_panel=SET_UP)
 app.add_typer(setup.db, name="db", rich_help_panel=SET_UP)

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.cli.output import AsJson, Limit, ago, instant, print_json, print_table, shown, when, with_store
+from syncd.cli.output import (
+    AsJson,
+    Limit,
+    ago,
+    person,
+    print_json,
+    print_table,
+    print_view,
+    print_views,
+    shown,
+    with_desk,
+)
 
 if TYPE_CHECKING:
-    from syncd.core.record import Stamp
-    from syncd.core.work import Conflict, DeadLetter
+    from syncd.admin.views import DeadLetter
     from syncd.engine.status import Status
-    from syncd.settings import Settings
-    from syncd.store.sql import SqlStore
 
 letters = typer.Typer(help="Events that could not be used, with the reason.", no_args_is_help=True)
 
 
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Lag each way, the budget of calls, who waits for a person, the token, the last sweep."""
+    from syncd.admin import views
 
-    async def read(store: SqlStore, settings: Settings) -> Status:
-        from syncd.engine.status import survey
-
-        return await survey(store, settings.kafka.events_topic)
-
-    found = with_store(context, read)
+    found = with_desk(context, lambda desk: desk.status())
     if as_json:
-        print_json(asdict(found))
+        print_view(views.Status.of(found))
         return
     sweep = found.last_sweep
     holds = ", ".join(f"{count} {kind}" for kind, count in found.holds.items() if count)
@@ -44,6 +46,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         ("ION calls in the last minute", f"{found.budget_used} of {found.budget_rate:.0f}"),
         ("last complete sweep", ago(found.complete_sweep_age_seconds)),
         ("last sweep", f"{sweep.outcome}, {sweep.customers} customers" if sweep else "none yet"),
+        ("both sides equal", _equal(found)),
         ("refresh token", found.token_problem or _token(found)),
     ]
     print_table(("what", "state"), lines, "")
@@ -61,6 +64,13 @@ def _guard(found: Status) -> str:
     return "open"
 
 
+def _equal(found: Status) -> str:
+    if found.verified_age_seconds is None:
+        return "not verified yet"
+    asked = f"verified {ago(found.verified_age_seconds)} ago"
+    return f"{asked}: {found.divergent} customers differ; see `syncd verify`" if found.divergent else f"{asked}: yes"
+
+
 def _token(found: Status) -> str:
     if found.token_expires_seconds is None:
         return "none yet"
@@ -75,44 +85,20 @@ def conflicts(
     as_json: AsJson = False,
 ) -> None:
     """Values that lost to the other side: who won, by which rule, and what was put aside."""
+    from syncd.admin import views
+    from syncd.core.instants import instant
 
-    async def read(store: SqlStore, _: Settings) -> list[Conflict]:
-        async with store.begin() as unit:
-            return await unit.list_conflicts(customer, None if before is None else instant(before), limit)
-
-    found = with_store(context, read)
+    until = None if before is None else instant(before)
+    found = views.many(views.Conflict, with_desk(context, lambda desk: desk.conflicts(customer, until, limit)))
     if as_json:
-        print_json([conflict_json(conflict) for conflict in found])
+        print_views(found)
         return
-    rows = [(when(c.at), c.crm_id, c.field, c.winner, shown(c.winning), shown(c.losing), c.rule) for c in found]
+    rows = [(c.at, c.crm_id, c.field, c.winner, shown(c.winning), shown(c.losing), c.rule) for c in found]
     print_table(("when", "customer", "field", "winner", "won with", "put aside", "rule"), rows, "No conflicts.")
     if found:
         typer.echo("Why: syncd explain CUSTOMER FIELD. To put the newest one back: syncd undo CUSTOMER FIELD")
-    if len(found) == limit:
-        typer.echo(f"More: syncd conflicts --before {when(found[-1].at)}")
-
-
-def conflict_json(conflict: Conflict) -> dict[str, Any]:
-    from syncd.core.values import value_to_json
-
-    return {
-        "id": conflict.id,
-        "at": when(conflict.at),
-        "crm_id": conflict.crm_id,
-        "ion_id": conflict.ion_id,
-        "field": conflict.field.value,
-        "winner": conflict.winner.value,
-        "rule": conflict.rule,
-        "winning": value_to_json(conflict.winning),
-        "losing": value_to_json(conflict.losing),
-        "crm_stamp": _stamp(conflict.crm_stamp),
-        "ion_stamp": _stamp(conflict.ion_stamp),
-        "intent": conflict.intent_id,
-    }
-
-
-def _stamp(stamp: Stamp | None) -> list[str] | None:
-    return None if stamp is None else [when(stamp.earliest), when(stamp.latest)]
+    if len(found) >= limit:
+        typer.echo(f"More: syncd conflicts --before {found[-1].at}")
 
 
 @letters.command("list")
@@ -123,18 +109,15 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """The newest events set aside."""
+    from syncd.admin import views
 
-    async def read(store: SqlStore, _: Settings) -> list[DeadLetter]:
-        async with store.begin() as unit:
-            return await unit.list_dead_letters(before, limit)
-
-    found = with_store(context, read)
+    found = views.many(views.DeadLetter, with_desk(context, lambda desk: desk.letters(before, limit)))
     if as_json:
-        print_json([letter_json(letter) for letter in found])
+        print_views(found)
         return
-    rows = [(item.id, when(item.at), _place(item), item.reason, item.detail) for item in found]
+    rows = [(item.id, item.at, _place(item), item.reason, item.detail) for item in found]
     print_table(("id", "when", "where", "reason", "detail"), rows, "No dead letters.")
-    if len(found) == limit:
+    if len(found) >= limit:
         typer.echo(f"More: syncd dead-letters list --before {found[-1].id}")
 
 
@@ -145,27 +128,20 @@ def show_letter(
     as_json: AsJson = False,
 ) -> None:
     """One event as it came."""
+    from syncd.admin import views
 
-    async def read(store: SqlStore, _: Settings) -> DeadLetter | None:
-        async with store.begin() as unit:
-            return await unit.dead_letter(number)
-
-    found = with_store(context, read)
-    if found is None:
-        from syncd.core.errors import UserError
-
-        raise UserError(f"there is no dead letter {number}: `syncd dead-letters list` shows their ids")
+    found = views.DeadLetter.of(with_desk(context, lambda desk: desk.letter(number)))
     if as_json:
-        print_json(letter_json(found))
+        print_view(found)
         return
     rows = [
         ("where", _place(found)),
-        ("when", when(found.at)),
+        ("when", found.at),
         ("reason", found.reason),
         ("detail", found.detail),
-        ("key", _text(found.key)),
-        ("value", _text(found.value)),
-        ("headers", ", ".join(f"{name}={_text(value)}" for name, value in found.headers)),
+        ("key", found.key),
+        ("value", found.value),
+        ("headers", ", ".join(f"{name}={value}" for name, value in found.headers.items())),
     ]
     print_table(("what", "is"), rows, "")
 
@@ -185,7 +161,7 @@ def redrive_letters(
 
     if bool(numbers) == every:
         raise UserError("name the ids that `syncd dead-letters list` shows, or --all")
-    told = with_store(context, lambda store, settings: _redrive(store, settings, numbers or []))
+    told = with_desk(context, lambda desk: desk.redrive(numbers or None, person()))
     refused = {number: why for number, why in told.items() if why}
     if as_json:
         print_json({"redriven": [number for number in told if number not in refused], "refused": refused})
@@ -197,59 +173,5 @@ def redrive_letters(
         raise typer.Exit(1)
 
 
-async def _redrive(store: SqlStore, settings: Settings, numbers: list[int]) -> dict[int, str]:
-    """What became of each: empty when stored, else why not."""
-    from syncd.app import store_clock
-    from syncd.core.errors import UserError
-    from syncd.daemon import make_ingest
-    from syncd.mapping import load_mapping
-    from syncd.metrics import Metrics
-
-    clock = await store_clock(store)
-    ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, clock, Metrics())
-    chosen = numbers or [letter.id for letter in await _all_letters(store)]
-    told = {}
-    for number in chosen:
-        async with store.begin() as unit:
-            letter = await unit.dead_letter(number)
-        if letter is None:
-            raise UserError(f"there is no dead letter {number}: `syncd dead-letters list` shows their ids")
-        told[number] = await ingest.redrive(letter) or ""
-    return told
-
-
-async def _all_letters(store: SqlStore) -> list[DeadLetter]:
-    """Oldest first, as they came."""
-    found: list[DeadLetter] = []
-    before: int | None = None
-    while True:
-        async with store.begin() as unit:
-            page = await unit.list_dead_letters(before, 1_000)
-        if not page:
-            return found[::-1]
-        found += page
-        before = page[-1].id
-
-
-def letter_json(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "id": letter.id,
-        "at": when(letter.at),
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "key": _text(letter.key),
-        "value": _text(letter.value),
-        "value_base64": None if letter.value is None else base64.b64encode(letter.value).decode(),
-        "headers": {name: _text(value) for name, value in letter.headers},
-    }
-
-
 def _place(letter: DeadLetter) -> str:
     return f"{letter.topic}/{letter.partition}@{letter.offset}"
-
-
-def _text(data: bytes | None) -> str | None:
-    return None if data is None else data.decode(errors="replace")

@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from syncd.core.values import Millis
+    from pydantic import BaseModel
+
+    from syncd.engine.desk import Desk
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
 
@@ -65,6 +66,21 @@ def with_store(
     return asyncio.run(opened())
 
 
+def with_desk(
+    context: typer.Context, work: Callable[[Desk], Coroutine[Any, Any, Result]], *, migrate: bool = False
+) -> Result:
+    """Do what a person does, on the store, whether daemons run or not."""
+
+    async def sit(store: SqlStore, settings: Settings) -> Result:
+        from syncd.app import desk_of
+        from syncd.engine.tries import insist
+
+        desk = await desk_of(settings, store)
+        return await insist(lambda: work(desk))
+
+    return with_store(context, sit, migrate=migrate)
+
+
 def person() -> str:
     """Who sits at the command line, for the log of decisions."""
     try:
@@ -76,6 +92,14 @@ def person() -> str:
 def print_json(value: object) -> None:
     json.dump(value, sys.stdout, indent=2, default=str, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def print_view(view: BaseModel) -> None:
+    print_json(view.model_dump(mode="json"))
+
+
+def print_views(views: Iterable[BaseModel]) -> None:
+    print_json([view.model_dump(mode="json") for view in views])
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
@@ -108,25 +132,6 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def when(at: int | None) -> str:
-    """An instant as RFC 3339, to the millisecond."""
-    if at is None:
-        return ""
-    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def instant(text: str) -> Millis:
-    """What ``when`` printed, back as an instant."""
-    from syncd.core.errors import UserError
-    from syncd.core.values import Millis
-
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"{text!r} is no time: give it as 2026-05-04T09:30:00.000Z") from None
-    return Millis(round(moment.timestamp() * 1000))
-
-
 def ago(seconds: float | None) -> str:
     if seconds is None:
         return "never"
@@ -140,6 +145,8 @@ def shown(value: object) -> str:
     """A field's value on one line."""
     from syncd.core.values import Address
 
+    if isinstance(value, dict):  # an address in a view
+        return ", ".join(str(part) for part in value.values() if part)
     if isinstance(value, Address):
         parts = (value.street, value.suite, value.city, value.state, value.zip)
         return ", ".join(part for part in parts if part)

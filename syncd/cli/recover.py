@@ -48,7 +48,7 @@ async def _rebuild(settings: Settings) -> Rebuilt:
     from syncd.app import kafka_access, only_daemon, open_ion, store_clock
     from syncd.core.errors import UserError
     from syncd.core.listing import SweepOutcome
-    from syncd.crm.kafka import read_whole
+    from syncd.crm.kafka import read_spans, spans_of
     from syncd.daemon import make_facts, make_gate, make_ingest
     from syncd.engine import rebuild
     from syncd.engine.crowd import Crowds
@@ -63,15 +63,17 @@ async def _rebuild(settings: Settings) -> Rebuilt:
         clock = await store_clock(store)
         await rebuild.begin(store)
         with progress("links") as step:
-            async for records, _, (read, total) in read_whole(access, kafka.links_topic):
-                rebuild.take_links(remembered, records, rebuilt)
-                step(read, total)
+            async for batch in read_spans(access, kafka.links_topic, await spans_of(access, kafka.links_topic)):
+                rebuild.take_links(remembered, batch.events, rebuilt)
+                step(batch.read, batch.total)
         ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, clock, Metrics())
         with progress("events") as step:
-            async for events, ends, (read, total) in read_whole(access, kafka.events_topic):
-                await ingest.ingest(kafka.events_topic, events, ends)
-                rebuilt.events += len(events)
-                step(read, total)
+            spans = await spans_of(access, kafka.events_topic)
+            ends = {number: span.stop for number, span in spans.items()}
+            async for batch in read_spans(access, kafka.events_topic, spans):
+                await ingest.ingest(kafka.events_topic, batch.events, ends)
+                rebuilt.events += len(batch.events)
+                step(batch.read, batch.total)
         async with open_ion(settings, store) as ion:
             facts, gate = make_facts(settings, Random()), make_gate(settings, store, clock)
             sweeper = Sweeper(store, ion, clock, facts, Metrics(), Crowds(store, gate, clock, facts))

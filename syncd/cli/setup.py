@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.output import AsJson, ago, print_json, print_table, settings_of, with_store
+from syncd.cli.output import AsJson, ago, person, print_json, print_table, settings_of, with_desk, with_store
 
 if TYPE_CHECKING:
     from syncd.settings import Settings
@@ -151,26 +151,13 @@ def token_set(
     It is asked for without echo, or read from standard input, so that it stays out of the shell's
     history and of the list of processes.
     """
-    from syncd.core.errors import UserError
-
     if file is not None:
         pasted = file.read()
     elif sys.stdin.isatty():
         pasted = typer.prompt("Refresh token", hide_input=True)
     else:
         pasted = sys.stdin.read()
-    refresh = pasted.strip()
-    if not refresh or any(character.isspace() for character in refresh):
-        raise UserError("that is not a refresh token: ION shows it as one word without spaces")
-
-    async def put(store: SqlStore, settings: Settings) -> None:
-        from syncd.app import ion_client
-        from syncd.ion.wire import HttpWire
-
-        client = await ion_client(settings, store, HttpWire(1))
-        await client.custody.put(refresh)
-
-    with_store(context, put, migrate=True)
+    with_desk(context, lambda desk: desk.paste_token(pasted, person()), migrate=True)
     typer.echo("Stored. The daemon uses it at its next call.")
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.cli.output import HELD, AsJson, Limit, person, print_json, print_table, shown, when, with_store
+from syncd.cli.output import (
+    HELD,
+    AsJson,
+    Limit,
+    person,
+    print_json,
+    print_table,
+    print_view,
+    print_views,
+    shown,
+    with_desk,
+)
 
 if TYPE_CHECKING:
-    from syncd.core.plan import Change, Plan
-    from syncd.core.work import Hold
-    from syncd.engine.quarantine import Story
-    from syncd.settings import Settings
-    from syncd.store.sql import SqlStore
+    from syncd.admin.views import Change, Plan
 
 quarantine = typer.Typer(help="Customers that a side refuses, and fields that are frozen.", no_args_is_help=True)
 
@@ -30,21 +36,14 @@ def plan(
 
     Ends with 3 where it is held: look at it, then let exactly it go with `syncd approve DIGEST`.
     """
+    from syncd.admin import views
 
-    async def read(store: SqlStore, _: Settings) -> Plan:
-        from syncd.core.policy import Dialect
-        from syncd.engine.guard import plan_now
-
-        async with store.begin() as unit:
-            dialect = await unit.note("ion_dialect")
-            return await plan_now(unit, Dialect(dialect) if dialect else None)
-
-    found = with_store(context, read)
+    found = views.Plan.of(with_desk(context, lambda desk: desk.plan()), limit)
     if as_json:
-        print_json(plan_json(found, limit))
+        print_view(found)
     else:
-        _show(found, limit)
-    if found.reason:
+        _show(found)
+    if found.held:
         raise typer.Exit(HELD)
 
 
@@ -54,14 +53,7 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Let exactly the held plan of this digest go, once. Another plan needs its own approval."""
-
-    async def release(store: SqlStore, _: Settings) -> int:
-        from syncd.engine.guard import approve as let_go
-
-        async with store.begin() as unit:
-            return await let_go(unit, digest, person(), await unit.time())
-
-    count = with_store(context, release)
+    count = with_desk(context, lambda desk: desk.approve(digest, person()))
     if as_json:
         print_json({"approved": count, "digest": digest})
     else:
@@ -70,32 +62,25 @@ def approve(
 
 def pause(context: typer.Context) -> None:
     """Stop all writes, to ION and to the CRM; reading goes on. Lasts over restarts, until `resume`."""
-    was_running = with_store(context, lambda store, _: _set_paused(store, True))
+    was_running = with_desk(context, lambda desk: desk.pause(person()))
     typer.echo("Writes are stopped; `syncd resume` lets them go on." if was_running else "They are stopped already.")
 
 
 def resume(context: typer.Context) -> None:
     """Let writes go on. What has gathered meanwhile is judged as a whole by the guard first."""
-    was_paused = with_store(context, lambda store, _: _set_paused(store, False))
+    was_paused = with_desk(context, lambda desk: desk.resume(person()))
     typer.echo("Writes go on." if was_paused else "Writes were not paused.")
 
 
-async def _set_paused(store: SqlStore, paused: bool) -> bool:
-    from syncd.engine import guard
-
-    async with store.begin() as unit:
-        return await (guard.pause if paused else guard.resume)(unit, person(), await unit.time())
-
-
-def _show(plan: Plan, limit: int) -> None:
-    rows = [row for change in plan.changes[:limit] for row in _rows(change)]
+def _show(plan: Plan) -> None:
+    rows = [row for change in plan.changes for row in _rows(change)]
     print_table(("customer", "side", "change", "field", "from", "to", "state"), rows, "Nothing is to be written.")
-    if len(plan.changes) > limit:
-        typer.echo(f"and {len(plan.changes) - limit} more changes: --limit shows them")
-    tally = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in plan.tally._asdict().items() if count)
+    if plan.total > len(plan.changes):
+        typer.echo(f"and {plan.total - len(plan.changes)} more changes: --limit shows them")
+    tally = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in plan.counts.items() if count)
     if plan.changes:
         typer.echo(f"{tally}; {plan.ion_calls} calls to ION, about {plan.minutes:.1f} minutes at the current rate")
-    if plan.reason:
+    if plan.held:
         typer.echo(f"Held: {plan.reason}.")
         typer.echo(f"To let exactly this go: syncd approve {plan.digest}")
 
@@ -112,37 +97,6 @@ def _rows(change: Change) -> list[tuple[object, ...]]:
     ]
 
 
-def plan_json(plan: Plan, limit: int) -> dict[str, Any]:
-    return {
-        "digest": plan.digest,
-        "held": bool(plan.reason),
-        "reason": plan.reason,
-        "counts": plan.tally._asdict(),
-        "ion_calls": plan.ion_calls,
-        "minutes": round(plan.minutes, 2),
-        "total": len(plan.changes),
-        "changes": [change_json(change) for change in plan.changes[:limit]],
-    }
-
-
-def change_json(change: Change) -> dict[str, Any]:
-    from syncd.core.values import values_to_json
-
-    return {
-        "id": change.id,
-        "crm_id": change.crm_id,
-        "ion_id": change.ion_id,
-        "side": change.side.value,
-        "kind": change.kind.value,
-        "state": change.state.value,
-        "set": values_to_json(change.set),
-        "expect": values_to_json(change.expect),
-        "base": values_to_json(change.base),
-        "why": change.why,
-        "since": when(change.at),
-    }
-
-
 @quarantine.command("list")
 def list_quarantine(
     context: typer.Context,
@@ -152,21 +106,17 @@ def list_quarantine(
     as_json: AsJson = False,
 ) -> None:
     """Who is set aside, since when and why."""
+    from syncd.admin import views
+    from syncd.core.work import SET_ASIDE, HoldKind
 
-    async def read(store: SqlStore, _: Settings) -> list[Hold]:
-        from syncd.core.work import SET_ASIDE, HoldKind
-
-        kinds = tuple(HoldKind) if every else SET_ASIDE
-        async with store.begin() as unit:
-            return await unit.list_holds(kinds, after, limit)
-
-    found = with_store(context, read)
+    kinds = tuple(HoldKind) if every else SET_ASIDE
+    found = views.many(views.Hold, with_desk(context, lambda desk: desk.holds(kinds, after, limit)))
     if as_json:
-        print_json([hold_json(hold) for hold in found])
+        print_views(found)
         return
-    rows = [(_customer(hold), hold.kind, when(hold.since), ", ".join(hold.fields), hold.reason) for hold in found]
+    rows = [(hold.customer, hold.kind, hold.since, ", ".join(hold.fields), hold.reason) for hold in found]
     print_table(("customer", "kind", "since", "fields", "reason"), rows, "Nobody is set aside.")
-    if len(found) == limit:
+    if len(found) >= limit:
         typer.echo(f"More: syncd quarantine list --after {found[-1].subject}")
 
 
@@ -177,24 +127,17 @@ def show_quarantine(
     as_json: AsJson = False,
 ) -> None:
     """Why this customer is set aside, what each side held and when, and what was written lately."""
+    from syncd.admin import views
 
-    async def read(store: SqlStore, _: Settings) -> Story:
-        from syncd.engine.quarantine import story
-
-        async with store.begin() as unit:
-            return await story(unit, customer, await unit.time())
-
-    found = with_store(context, read)
+    found = views.SetAside.of(with_desk(context, lambda desk: desk.story(customer)))
     if as_json:
-        print_json(story_json(found))
+        print_view(found)
         return
     for hold in found.holds:
-        typer.echo(f"{hold.kind} since {when(hold.since)}: {hold.reason} {' '.join(hold.fields)}".rstrip())
-    rows = [
-        (name, SIDES[side], shown(seen.value), when(seen.first), when(seen.until)) for side, name, seen in found.seen
-    ]
+        typer.echo(f"{hold.kind} since {hold.since}: {hold.reason} {' '.join(hold.fields)}".rstrip())
+    rows = [(s.field, SIDES[s.side], shown(s.value), s.first_seen, s.last_seen) for s in found.seen]
     print_table(("field", "side", "held", "from", "until"), rows, "Neither side was seen to hold anything.")
-    writes = [(when(i.changed_at), SIDES[i.side], i.kind, ", ".join(i.set), i.state, i.answer) for i in found.writes]
+    writes = [(i.changed_at, SIDES[i.side], i.kind, ", ".join(i.set), i.state, i.answer) for i in found.writes]
     print_table(("when", "to", "change", "fields", "state", "answer"), writes, "Nothing was written in the last day.")
 
 
@@ -204,51 +147,5 @@ def release_quarantine(
     customer: Annotated[str, typer.Argument(help="A CRM id, or an ION id as `ion:ID`.")],
 ) -> None:
     """Try this customer again now, as it is; frozen fields flow on."""
-
-    async def release(store: SqlStore, _: Settings) -> None:
-        from syncd.engine.quarantine import release as let_go
-
-        async with store.begin() as unit:
-            await let_go(unit, customer, person(), await unit.time())
-
-    with_store(context, release)
+    with_desk(context, lambda desk: desk.release(customer, person()))
     typer.echo(f"{customer} is tried again now.")
-
-
-def story_json(found: Story) -> dict[str, Any]:
-    from syncd.core.values import value_to_json, values_to_json
-
-    return {
-        "subject": found.pair.subject,
-        "holds": [hold_json(hold) for hold in found.holds],
-        "seen": [
-            {
-                "field": name.value,
-                "side": side.value,
-                "value": value_to_json(seen.value),
-                "from": when(seen.first),
-                "until": when(seen.until),
-            }
-            for side, name, seen in found.seen
-        ],
-        "writes": [
-            {
-                "id": intent.id,
-                "at": when(intent.changed_at),
-                "side": intent.side.value,
-                "kind": intent.kind.value,
-                "set": values_to_json(intent.set),
-                "state": intent.state.value,
-                "answer": intent.answer,
-            }
-            for intent in found.writes
-        ],
-    }
-
-
-def hold_json(hold: Hold) -> dict[str, Any]:
-    return {**asdict(hold), "kind": hold.kind.value, "since": when(hold.since), "customer": _customer(hold)}
-
-
-def _customer(hold: Hold) -> str:
-    return hold.subject.removeprefix("crm:")

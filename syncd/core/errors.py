@@ -18,6 +18,10 @@ class UserError(SyncdError):
     """That cannot be done as asked."""
 
 
+class NotFound(UserError):
+    """There is no such thing."""
+
+
 class StoreAway(UserError):
     """The database does not answer."""
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from syncd.core.likeness import DEFINITE as DEFINITE_SCORE
 from syncd.core.likeness import DOUBTS, MARGIN, NEAR, Evidence, evidence, score_of, traits_of
-from syncd.core.link import How
+from syncd.core.link import How, Link
 from syncd.core.record import Record
 from syncd.core.values import Field, Side, Value
 
@@ -121,9 +121,28 @@ def compare(crm: Record, ion: Record) -> Candidate | None:
     return None if tier is None else Candidate(crm.customer_id, ion.customer_id, tier, found)
 
 
-def tier_of(crm: Record, ion: Record, found: Iterable[Evidence]) -> Tier | None:
+def drifted(link: Link, crm: Record, ion: Record) -> Candidate | None:
+    """What is left of the likeness of a linked pair that nobody would suggest today; ``None``: it is one still.
+
+    Where a side has no company to compare, nothing speaks against the pair but the CRM's note. What a
+    person linked is one.
+    """
+    mine, theirs = keys_of(crm), keys_of(ion)
+    if link.how is How.PERSON or mine.noted_ion_id == link.ion_id:
+        return None
+    if mine.noted_ion_id is None:
+        is_known = mine.company is not None and theirs.company is not None
+        if not is_known or mine.company == theirs.company or mine.email == theirs.email is not None:
+            return None
+    found = evidence(traits_of(crm), traits_of(ion))
+    if mine.noted_ion_id is None and score_of(found) >= NEAR:
+        return None
+    return Candidate(crm.customer_id, ion.customer_id, Tier.LIKENESS, found)
+
+
+def tier_of(crm: Record, ion: Record, found: Sequence[Evidence]) -> Tier | None:
     """The strongest tier that holds between two customers."""
-    mine, theirs, found = keys_of(crm), keys_of(ion), tuple(found)
+    mine, theirs = keys_of(crm), keys_of(ion)
     if mine.noted_ion_id is not None:
         # A note that names another customer rules this one out.
         return Tier.NOTE if mine.noted_ion_id == ion.customer_id else None

@@ -143,6 +143,11 @@ class Record:
     def values(self) -> dict[Field, Value]:
         return {field: self.registers[field][0].value for field in Field if field in self.registers}
 
+    def holds_as(self, other: Record) -> bool:
+        """Both were last seen to hold the same; when, and what before, may differ."""
+        mine = {name: register[0].value for name, register in self.registers.items()}
+        return mine == {name: register[0].value for name, register in other.registers.items()}
+
     @property
     def is_deleted(self) -> bool:
         return self.value(PRESENCE) == DELETED

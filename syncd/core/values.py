@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
+from syncd.core.errors import UserError
+
 Millis = NewType("Millis", int)
 CrmId = NewType("CrmId", str)
 IonId = NewType("IonId", str)
@@ -39,6 +41,14 @@ class Field(StrEnum):
     TITLE = "title"
     LANGUAGE = "language"
     STATUS = "status"
+
+
+def field_named(name: str) -> Field:
+    """Raises a ``UserError`` that lists the fields where there is none of that name."""
+    try:
+        return Field(name)
+    except ValueError:
+        raise UserError(f"there is no field {name}: it is one of {', '.join(Field)}") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)

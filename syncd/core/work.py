@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from syncd.core.listing import SweepOutcome
 from syncd.core.record import Stamp
@@ -114,8 +116,35 @@ class DeadLetter:
     id: int = 0
 
 
+def is_of(letter: DeadLetter, crm_id: str) -> bool:
+    """It was an event of this customer, as far as one can tell of what could not be used: by its key or its ids."""
+    return crm_id in {*_ids(letter.key), *_ids(letter.value)}
+
+
+def _ids(data: bytes | None) -> set[str]:
+    """What names a customer in any of the three forms, and a key that is the id itself."""
+    text = (data or b"").decode(errors="replace")
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return {text}
+    if not isinstance(told, dict):
+        return {text, str(told)}
+    inner = [told, told.get("payload"), told.get("data")]
+    inner += [part.get(name) for part in inner if isinstance(part, dict) for name in ("before", "after")]
+    return {str(part.get(name)) for part in inner if isinstance(part, dict) for name in ("id", "subject")}
+
+
+STEERED = Subject("plan")
+"""Whom the log names for what a person does with all and not with one."""
 SWEEP = "sweep"
 """The lease under which one replica sweeps."""
+CATCH_UP = "catch-up"
+"""The lease under which one replica asks the CRM after events that were lost."""
+RESCORE = "rescore"
+"""The lease under which one replica looks at old links again, and the note of when it last did."""
+VERIFY = "verify"
+"""The lease under which one replica verifies, and the note of when everybody was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +190,24 @@ class DecisionEntry:
     what: str
     intent_id: str | None
     detail: Mapping[str, object] = field(default_factory=dict)
+
+
+class LogCheck(NamedTuple):
+    """A stretch of the log of decisions, looked through."""
+
+    last: int | None
+    """The id of the last entry looked at; ``None`` where there was none left."""
+    entries: int
+    erased: int
+    unmarked: int
+    """Written by a version that made no marks, or robbed of theirs."""
+    wrong: list[int]
+    """Ids of entries that are not as they were written."""
+
+
+class Erased(NamedTuple):
+    """How much was kept of a customer's past."""
+
+    entries: int
+    conflicts: int
+    dead_letters: int

@@ -77,7 +77,7 @@ class EventDecoder:
     def _told(self, event: RawEvent, message: Message, now: Millis) -> Decoded:
         caused_by = _optional_text("caused_by", message.caused_by)
         if message.kind == "command-rejected":
-            return _refusal(message, caused_by)
+            return _refusal(message, caused_by, event.at)
         crm_id = _agreed_id(event, message, self._mapping.id_column)
         at = self._instant(message.time, event, now)
         is_clamped = at == now and message.time is not None
@@ -96,6 +96,8 @@ class EventDecoder:
 
     def _instant(self, raw: object, event: RawEvent, now: Millis) -> Millis:
         if raw is None:
+            if event.at <= 0:
+                raise Bad("no-time", "neither the event nor Kafka says when it happened")
             return Millis(min(event.at, now))
         at = _parsed_time(raw)
         if at > now + FAR_FUTURE_MS:
@@ -208,13 +210,13 @@ def _known_kind(kind: str) -> str:
     return kind
 
 
-def _refusal(message: Message, caused_by: str | None) -> Refusal:
+def _refusal(message: Message, caused_by: str | None, at: Millis) -> Refusal:
     if caused_by is None:
         raise Bad("no-command", "a command-rejected event must name its command in caused_by")
     data = message.customer
     reason = data.get("reason") if isinstance(data, Mapping) else None
     text = reason if isinstance(reason, str) else "no reason given"
-    return Refusal(message.form, message.crm_id, caused_by, text[:300].replace("\x00", ""))
+    return Refusal(message.form, message.crm_id, caused_by, text[:300].replace("\x00", ""), at)
 
 
 def _agreed_id(event: RawEvent, message: Message, id_column: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -63,6 +64,15 @@ class KafkaAccess:
             options["sasl_plain_username"] = self.sasl_username
             options["sasl_plain_password"] = self.sasl_password
         return options
+
+
+class Batch(NamedTuple):
+    """Some of a topic's records, and how far one is with them."""
+
+    events: list[RawEvent]
+    next_offsets: dict[int, int]
+    read: int
+    total: int
 
 
 class KafkaEvents:
@@ -214,36 +224,72 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.seek(place, positions[place.partition])
 
 
-async def read_whole(
-    access: KafkaAccess, topic: str
-) -> AsyncIterator[tuple[list[RawEvent], dict[int, int], tuple[int, int]]]:
-    """A topic from its beginning to where it ends now: a batch, the ends by partition, records read and in all.
-
-    In no group, so nothing is committed. Raises a ``UserError`` where there is no such topic.
-    """
-    consumer = AIOKafkaConsumer(topic, enable_auto_commit=False, **access.options())
+@asynccontextmanager
+async def _reader(access: KafkaAccess, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """All partitions of a topic, in no group, so nothing is committed. A ``UserError`` where there is none."""
+    partitions = await _partitions(access, topic)
+    # What retention took meanwhile is gone; the default would pass over all that is still there.
+    consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **access.options())
     try:
-        if await missing_topics(access, [topic]):
-            raise UserError(f"there is no topic {topic}")
         await consumer.start()
-        places = sorted(consumer.assignment())
-        starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-        for place in places:
-            consumer.seek(place, starts[place])
-        told = {place.partition: ends[place] for place in places}
-        total = sum(ends[place] - starts[place] for place in places)
-        left = {place for place in places if starts[place] < ends[place]}
-        while left:
-            fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
-            events = [_raw(r) for records in fetched.values() for r in records if r.offset < told[r.partition]]
-            positions = {place: await consumer.position(place) for place in places}
-            left = {place for place in left if positions[place] < ends[place]}
-            if events:
-                yield events, told, (total - sum(max(0, ends[p] - positions[p]) for p in places), total)
+        consumer.assign([TopicPartition(topic, number) for number in partitions])
+        yield consumer
     except KafkaError as error:
         raise UserError(f"Kafka can't be read: {error}") from None
     finally:
         await _stop(consumer)
+
+
+async def _partitions(access: KafkaAccess, topic: str) -> list[int]:
+    admin = AIOKafkaAdminClient(**access.options())
+    try:
+        await admin.start()
+        found = await admin.describe_topics([topic])
+    except KafkaError as error:
+        raise UserError(f"Kafka can't be read: {error}") from None
+    finally:
+        await admin.close()
+    partitions = [part["partition"] for about in found if not about["error_code"] for part in about["partitions"]]
+    if not partitions:
+        raise UserError(f"there is no topic {topic}")
+    return sorted(partitions)
+
+
+async def spans_of(
+    access: KafkaAccess, topic: str, since: Millis | None = None, until: Millis | None = None
+) -> dict[int, range]:
+    """The offsets that each partition has now; of records that Kafka got from ``since`` on and before ``until``."""
+    async with _reader(access, topic) as consumer:
+        places = sorted(consumer.assignment())
+        starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        for bound, at in ((starts, since), (ends, until)):
+            found = await consumer.offsets_for_times(dict.fromkeys(places, max(0, at))) if at is not None else {}
+            # None: no record is as young.
+            bound.update({place: ends[place] if it is None else it.offset for place, it in found.items()})
+        return {place.partition: range(starts[place], ends[place]) for place in places}
+
+
+async def read_spans(access: KafkaAccess, topic: str, spans: Mapping[int, range]) -> AsyncIterator[Batch]:
+    """The records of these offsets, by partition, as far as the topic still has them."""
+    loop = asyncio.get_running_loop()
+    async with _reader(access, topic) as consumer:
+        places = {place: spans[place.partition] for place in consumer.assignment() if place.partition in spans}
+        for place, span in places.items():
+            consumer.seek(place, span.start)
+        positions = {place: span.start for place, span in places.items()}
+        total, moved = sum(map(len, places.values())), loop.time()
+        while left := [place for place, span in places.items() if positions[place] < span.stop]:
+            fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
+            events = [_raw(r) for p, records in fetched.items() for r in records if r.offset in places[p]]
+            before, positions = positions, {place: await consumer.position(place) for place in places}
+            if positions != before:
+                moved = loop.time()
+            elif loop.time() - moved > STALL_SECONDS:
+                raise UserError(f"Kafka gives nothing of {topic} any more: look at its brokers, then try again")
+            after = {place.partition: min(at, places[place].stop) for place, at in positions.items()}
+            if events:
+                behind = sum(max(0, places[place].stop - after[place.partition]) for place in places)
+                yield Batch(events, after, total - behind, total)
 
 
 def _raw(record: Any) -> RawEvent:

@@ -66,6 +66,15 @@ class RestSink:
         ):
             raise DecideAgain("the CRM's value was edited meanwhile", answer=answer)
 
+    async def read(self, crm_id: str) -> CrmAnswer | None:
+        """What the CRM holds of a customer now; ``None`` where it shows none."""
+        asked = self._clock.now()
+        try:
+            data = await self._send("GET", self._customers / crm_id, "", "application/json", None)
+        except Rejected:
+            return None
+        return self._answer(crm_id, data, asked)
+
     async def probe(self) -> int:
         """How many customers the CRM lists on its first page; raises a ``SideError`` otherwise."""
         data = await self._send("GET", self._customers, "", "application/json", None)

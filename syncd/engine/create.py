@@ -24,7 +24,7 @@ from syncd.engine.guard import Guard
 from syncd.engine.intents import Intents, create_intent
 from syncd.engine.links import LinkBook
 from syncd.engine.pair import Pair, load_pair
-from syncd.engine.pairing import Pairing, sendable, sent_record
+from syncd.engine.pairing import Pairing, sendable, sent_record, stranger
 from syncd.engine.ports import Clock, Ion, Slots, Store, Unit
 
 MAX_TRIES = 2
@@ -136,14 +136,12 @@ class Creator:
         self, unit: Unit, subject: Subject, lost: Intent, newcomers: list[Record], now: Millis
     ) -> None:
         """Somebody else's new customer, or ours under another name already: a person can tell."""
-        candidates = [Candidate(lost.crm_id or "", record.customer_id, Tier.COMPANY_ONLY) for record in newcomers]
-        await unit.save_candidates(subject, candidates)
+        await unit.save_candidates(subject, [stranger(lost, record) for record in newcomers])
         which = ", ".join(record.customer_id for record in newcomers)
         reason = f"the answer to its create in ION was lost, and ION customer {which}, made at that time, may be it"
         await unit.hold(Hold(subject, HoldKind.REVIEW, reason, now))
         for record in newcomers:
-            reason = f"it may be what the lost create of CRM customer {lost.crm_id} made"
-            await unit.hold(Hold(subject_of(Side.ION, record.customer_id), HoldKind.REVIEW, reason, now))
+            await self._pairing.hold_for_create(unit, record, lost, now)
 
     async def _record_receipt(self, claim: Claim, intent: Intent, answer: Reading) -> None:
         policy, now = self._facts.known_policy(), self._clock.now()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from syncd.core.decide import Outcome, decide
 from syncd.core.intent import Intent
+from syncd.core.match import Candidate
 from syncd.core.policy import Policy
 from syncd.core.record import Record, Register
 from syncd.core.values import Field, Side, Value
@@ -47,6 +48,7 @@ class Explanation:
     fields: tuple[FieldStory, ...]
     steps: tuple[Step, ...]
     """Oldest first."""
+    candidates: tuple[Candidate, ...]
 
 
 async def explain(unit: Unit, customer: str, only: Field | None, policy: Policy | None) -> Explanation:
@@ -60,7 +62,8 @@ async def explain(unit: Unit, customer: str, only: Field | None, policy: Policy 
     outcomes = _outcomes(pair, policy)
     fields = [_field(name, pair, outcomes.get(name)) for name in names]
     known = [story for story in fields if story.crm or story.ion or only]
-    return Explanation(pair, tuple(await unit.holds_of(pair.subject)), tuple(known), tuple(steps))
+    holds, candidates = await unit.holds_of(pair.subject), await unit.candidates(pair.subject)
+    return Explanation(pair, tuple(holds), tuple(known), tuple(steps), tuple(candidates))
 
 
 def _outcomes(pair: Pair, policy: Policy | None) -> dict[Field, Outcome]:

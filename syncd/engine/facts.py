@@ -43,8 +43,12 @@ class Facts:
 
     def has_fresh_listing(self, now: Millis) -> bool:
         """A complete listing no older than two poll intervals, as the budget stretches them (S7)."""
-        interval_ms = max(self.poll_ms, int(self.listing_ms * 1.25))
-        return self.listed_from > 0 and now - self.listed_from <= 2 * interval_ms
+        return self.listed_from > 0 and now - self.listed_from <= 2 * self.interval_ms
+
+    @property
+    def interval_ms(self) -> int:
+        """From sweep to sweep, as the budget stretches it."""
+        return max(self.poll_ms, int(self.listing_ms * 1.25))
 
     def back_off_ms(self, attempts: int) -> int:
         """1 s, doubling, to 5 min, with jitter (S14)."""

@@ -20,7 +20,7 @@ from syncd.core.guard import NOTHING, WINDOW_MS, GuardState, Limits, Tally, brea
 from syncd.core.plan import Change, ChangeState, Plan, make_plan
 from syncd.core.policy import Dialect
 from syncd.core.values import Millis, Side, Subject
-from syncd.core.work import SWEEP, DecisionEntry
+from syncd.core.work import STEERED, SWEEP, DecisionEntry
 from syncd.engine.facts import Facts
 from syncd.engine.pair import look_at_everyone
 from syncd.engine.ports import Clock, Outlook, Store, Unit
@@ -217,7 +217,7 @@ async def approve(unit: Unit, digest: str, by: str, now: Millis) -> int:
     mapping = state.mapping_asked or state.mapping
     await unit.save_guard_state(replace(state, held_since=None, reason="", mapping=mapping, mapping_asked=""))
     detail = {"digest": digest, "changes": len(waiting), "by": by, "reason": state.reason}
-    await unit.log([DecisionEntry(now, Subject("plan"), None, None, "plan-approved", None, detail)])
+    await unit.log([DecisionEntry(now, STEERED, None, None, "plan-approved", None, detail)])
     await unit.enqueue(subjects, now)
     return len(waiting)
 
@@ -229,7 +229,7 @@ async def pause(unit: Unit, by: str, now: Millis) -> bool:
         return False
     await unit.withdraw_passes()
     await unit.save_guard_state(replace(state, paused_since=now))
-    await unit.log([DecisionEntry(now, Subject("plan"), None, None, "paused", None, {"by": by})])
+    await unit.log([DecisionEntry(now, STEERED, None, None, "paused", None, {"by": by})])
     return True
 
 
@@ -239,5 +239,5 @@ async def resume(unit: Unit, by: str, now: Millis) -> bool:
     if state.paused_since is None:
         return False
     await unit.save_guard_state(replace(state, paused_since=None))
-    await unit.log([DecisionEntry(now, Subject("plan"), None, None, "resumed", None, {"by": by})])
+    await unit.log([DecisionEntry(now, STEERED, None, None, "resumed", None, {"by": by})])
     return True

@@ -17,6 +17,7 @@ from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind, Message
+from syncd.engine.catch_up import BEGIN, GAP
 from syncd.engine.intents import Intents
 from syncd.engine.pair import look_at_everyone
 from syncd.engine.ports import Clock, Counters, Store, Unit
@@ -53,6 +54,7 @@ class Refusal(NamedTuple):
     crm_id: str | None
     command_id: str
     reason: str
+    at: Millis
 
 
 class Unusable(NamedTuple):
@@ -70,6 +72,17 @@ AskOffsets = Callable[[], Awaitable[Mapping[int, range]]]
 """Which offsets Kafka has now, by partition; ``stop`` is the next event's."""
 
 
+Mark = Callable[[Unit], Awaitable[None]]
+
+
+class Taken(NamedTuple):
+    """What became of events that were taken in again."""
+
+    events: int
+    changed: set[Subject]
+    unusable: tuple[DeadLetter, ...]
+
+
 @dataclass(slots=True)
 class _Batch:
     """One batch, sorted out."""
@@ -83,6 +96,17 @@ class _Batch:
 
     def count(self, form: str, outcome: str) -> None:
         self.forms[form, outcome] = self.forms.get((form, outcome), 0) + 1
+
+    @property
+    def usable(self) -> int:
+        return sum(map(len, self.observations.values())) + len(self.refusals)
+
+    def keep(self, crm_id: str) -> None:
+        """Leave out what is told of others."""
+        self.observations = {crm_id: self.observations[crm_id]} if crm_id in self.observations else {}
+        self.answers = {known: seen for known, seen in self.answers.items() if seen.customer_id == crm_id}
+        self.refusals = [refusal for refusal in self.refusals if refusal.crm_id == crm_id]
+        self.letters = [letter for letter in self.letters if letter.key == crm_id.encode()]
 
 
 class Ingest:
@@ -144,6 +168,8 @@ class Ingest:
             await unit.save_offsets(topic, positions, {n: span.stop for n, span in there.items()})
             if recreated or missed:
                 await look_at_everyone(unit, now)
+            if missed:
+                await unit.save_note(GAP, BEGIN)
         if recreated:
             log.error("topic_was_recreated", topic=topic, partitions=recreated)
         if missed:
@@ -169,6 +195,39 @@ class Ingest:
             await unit.unbury(letter.id)
         return None
 
+    async def take_again(self, events: Sequence[RawEvent], only: str | None, mark: Mark) -> Taken:
+        """Store what events of the past say, as far as nothing newer is known; ``mark`` goes into the same unit.
+
+        The offsets stay as they are, and what can't be used is told and not buried: it was when it came.
+        ``only``: nobody but this customer.
+        """
+        now = self._clock.now()
+        batch = self._sort(events, now, is_past=True)
+        if only is not None:
+            batch.keep(only)
+        async with self._store.begin() as unit:
+            await self._pass_over_old_answers(unit, batch)
+            changed = await self._take_in(unit, batch, now)
+            await mark(unit)
+        return Taken(batch.usable, changed, tuple(batch.letters))
+
+    async def _pass_over_old_answers(self, unit: Unit, batch: _Batch) -> None:
+        """A command may be asked for again under its old id: what was said before that answers nothing now."""
+        asked = await unit.intents([*batch.answers, *(refusal.command_id for refusal in batch.refusals)])
+        batch.refusals = [r for r in batch.refusals if r.command_id in asked and r.at >= asked[r.command_id].at]
+        batch.answers = {
+            known: seen
+            for known, seen in batch.answers.items()
+            if known in asked and seen.position.at >= asked[known].at
+        }
+
+    def observations(self, events: Sequence[RawEvent], only: str | None) -> Mapping[str, Sequence[Observation]]:
+        """What events say, by customer, and nothing stored."""
+        batch = self._sort(events, self._clock.now(), is_past=True)
+        if only is not None:
+            batch.keep(only)
+        return batch.observations
+
     async def _take_in(self, unit: Unit, batch: _Batch, now: Millis) -> set[Subject]:
         """Store what a batch says, and queue the customers that it says something new about."""
         changed = await self._observe(unit, batch, now)
@@ -176,11 +235,12 @@ class Ingest:
         await unit.enqueue(sorted(changed), now)
         return changed
 
-    def _sort(self, events: Sequence[RawEvent], now: Millis) -> _Batch:
+    def _sort(self, events: Sequence[RawEvent], now: Millis, *, is_past: bool = False) -> _Batch:
+        """``is_past``: they came before; what lay in the future then is taken as the time when it came, as then."""
         batch = _Batch()
         for event in events:
             batch.offsets[event.partition] = event.offset + 1
-            told = self._decode(event, now)
+            told = self._decode(event, min(now, event.at) if is_past and event.at > 0 else now)
             match told:
                 case Told(form, observation, answers, is_clamped):
                     batch.observations.setdefault(observation.customer_id, []).append(observation)
@@ -201,14 +261,16 @@ class Ingest:
         for intent in answered_intents.values():
             _complete_answer(batch, intent)
         changed: list[Record] = []
+        told = set[Subject]()
         for crm_id, observations in batch.observations.items():
             before = known.get(crm_id)
             after = observe(before or new_record(Side.CRM, crm_id), observations)
             if after is not before:
                 changed.append(after)
+            if before is None or not after.holds_as(before):  # an older value decides nothing anew
+                told.add(subject_of(Side.CRM, crm_id))
         await unit.save_records(changed)
         await self._take_answers(unit, batch, answered_intents)
-        told = {subject_of(Side.CRM, record.customer_id) for record in changed}
         return told | {intent.subject for intent in answered_intents.values() if intent.state.is_open}
 
     async def _take_answers(self, unit: Unit, batch: _Batch, intents: Mapping[str, Intent]) -> None:

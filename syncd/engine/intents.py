@@ -360,7 +360,7 @@ def _winning_stamp(outcome: Outcome) -> Stamp | None:
 
 
 def _reason(outcome: Outcome) -> dict[str, object]:
-    reason: dict[str, object] = {"rule": outcome.rule.value, "winner": str(outcome.winner)}
+    reason: dict[str, object] = {"rule": outcome.rule.value, "winner": outcome.winner and outcome.winner.value}
     for side, stamp in ((Side.CRM, outcome.crm_stamp), (Side.ION, outcome.ion_stamp)):
         if stamp is not None:
             reason[side.value] = list(stamp)

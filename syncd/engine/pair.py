@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from syncd.core.errors import UserError
+from syncd.core.errors import NotFound
 from syncd.core.intent import Intent, Kind
 from syncd.core.link import Link, LinkState
 from syncd.core.receipt import region_of
@@ -98,11 +98,11 @@ async def load_pair(unit: Unit, subject: Subject) -> Pair:
 
 
 async def find_pair(unit: Unit, customer: str) -> Pair:
-    """By CRM id, or by ``crm:ID`` or ``ion:ID``; raises a ``UserError`` where nothing is known of it."""
+    """By CRM id, or by ``crm:ID`` or ``ion:ID``; raises ``NotFound`` where nothing is known of it."""
     subject = Subject(customer if customer.startswith(("ion:", "crm:")) else f"crm:{customer}")
     pair = await load_pair(unit, subject)
     if pair.crm is None and pair.ion is None:
-        raise UserError(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
+        raise NotFound(f"nothing is known of {customer}: give a CRM id, or an ION id as ion:ID")
     return pair
 
 

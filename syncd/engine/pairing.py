@@ -11,7 +11,7 @@ from syncd.core.intent import Intent, Kind
 from syncd.core.link import How, Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
 from syncd.core.lost import made_between, may_be_of
-from syncd.core.match import DEFINITE, Match, Tier, Verdict, candidates_of, keys_of, match
+from syncd.core.match import DEFINITE, Candidate, Match, Tier, Verdict, candidates_of, compare, keys_of, match
 from syncd.core.plan import ChangeState, change_of
 from syncd.core.policy import Policy
 from syncd.core.record import Position, Record, Sighting
@@ -42,9 +42,12 @@ class Pairing:
             return None
         if not await self._is_oriented(unit):
             return Again(Millis(now + self._facts.poll_ms // 4), attempts=0)
-        if customer.side is Side.ION and await self._is_being_created(unit, customer, now):
-            is_held = any(hold.kind is HoldKind.REVIEW for hold in await unit.holds_of(pair.subject))
-            return None if is_held else Again(Millis(now + 2_000))
+        if customer.side is Side.ION and (create := await self._create_of(unit, customer)):
+            await unit.enqueue([create.subject], now)
+            if not any(hold.kind is HoldKind.REVIEW for hold in await unit.holds_of(create.subject)):
+                return Again(Millis(now + 2_000))
+            await self.hold_for_create(unit, customer, create, now)
+            return None
         if await self._notes_somebody_else(unit, customer, now) or await self._link_the_gone(unit, customer, now):
             return None
         found = await self.judge(unit, customer)
@@ -54,7 +57,7 @@ class Pairing:
             return None
         if found.verdict is Verdict.REVIEW:
             await unit.save_candidates(pair.subject, found.candidates)
-            reason = "it may be the same as a customer of the other side: see `syncd links show`"
+            reason = "it may be the same as a customer of the other side"
             await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now))
             return None
         if await unit.links(customer.side, [customer.customer_id]):
@@ -96,6 +99,9 @@ class Pairing:
             if intent.kind is not Kind.CREATE:
                 continue
             is_to_ion = intent.side is Side.ION
+            if is_to_ion:  # who was taken for its customer is looked at again
+                likely = [*await unit.look_alikes(sent_record(intent), Side.ION), *await self.newcomers(unit, intent)]
+                await unit.enqueue([subject_of(Side.ION, record.customer_id) for record in likely], now)
             is_answer = how is How.CREATED_IN_ION if is_to_ion else await self._is_noted(unit, crm_id, ion_id)
             if not is_answer:  # somebody entered it there: nothing is agreed on yet
                 await self._intents.drop(
@@ -160,23 +166,37 @@ class Pairing:
         await unit.hold(Hold(subject, HoldKind.REVIEW, f"the CRM notes ION customer {noted}, which {whose}", now))
         return True
 
-    async def _is_being_created(self, unit: Unit, customer: Record, now: Millis) -> bool:
-        """Is this the customer of a create whose answer is still out? Then its owner links it."""
-        keys = keys_of(customer)
+    async def _create_of(self, unit: Unit, customer: Record) -> Intent | None:
+        """The create whose answer is still out and whose customer this may be: then its owner links it."""
+        keys, ruled_out = keys_of(customer), await unit.rejected(customer)
         for intent in await unit.open_creates(Side.ION):
+            if intent.crm_id in ruled_out:
+                continue
             theirs = keys_of(sent_record(intent))
             is_alike = (keys.email and keys.email == theirs.email) or (
                 keys.company and keys.company == theirs.company
             )
             if is_alike or customer in await self.newcomers(unit, intent):
-                await unit.enqueue([intent.subject], now)
-                return True
-        return False
+                return intent
+        return None
 
     async def newcomers(self, unit: Unit, create: Intent) -> list[Record]:
         """Unlinked ION customers that were made when this create may have taken effect, and not seen before."""
         made = await unit.created_between(*made_between(create))
-        return [record for record in made if is_present(record) and may_be_of(record, create)]
+        ruled_out = await unit.rejected(sent_record(create))
+        return [
+            record
+            for record in made
+            if is_present(record) and record.customer_id not in ruled_out and may_be_of(record, create)
+        ]
+
+    async def hold_for_create(self, unit: Unit, customer: Record, lost: Intent, now: Millis) -> None:
+        """An ION customer that may be what a lost create made, or somebody else's: a person can tell."""
+        subject = subject_of(Side.ION, customer.customer_id)
+        reason = f"it may be what the lost create of CRM customer {lost.crm_id} made"
+        alike = compare(sent_record(lost), customer)
+        await unit.save_candidates(subject, [alike or stranger(lost, customer)])
+        await unit.hold(Hold(subject, HoldKind.REVIEW, reason, now))
 
     async def _new_in_crm(
         self, unit: Unit, customer: Record, policy: Policy, admission: Admission, now: Millis, attempts: int
@@ -230,6 +250,11 @@ def sendable(crm: Record, policy: Policy) -> dict[Field, Value]:
     """What a create sends: every field that ION takes and the CRM has, or the mapping has a default for."""
     found = {name: policy.sent_value(crm.value(name), name) for name in policy.writes_to_ion()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def stranger(lost: Intent, customer: Record) -> Candidate:
+    """Nothing speaks for it but the moment at which it was made."""
+    return Candidate(lost.crm_id or "", customer.customer_id, Tier.COMPANY_ONLY)
 
 
 def sent_record(intent: Intent) -> Record:

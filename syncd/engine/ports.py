@@ -17,14 +17,17 @@ from syncd.core.plan import Change, ChangeState
 from syncd.core.policy import Dialect
 from syncd.core.record import Reading, Record
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values
+from syncd.core.verify import Divergence
 from syncd.core.work import (
     Again,
     Claim,
     Conflict,
     DeadLetter,
     DecisionEntry,
+    Erased,
     Hold,
     HoldKind,
+    LogCheck,
     Message,
     Stage,
     Sweep,
@@ -101,11 +104,27 @@ class Unit(Outlook, Protocol):
     async def count_open_intents(self) -> dict[tuple[Side, IntentState], tuple[int, Millis]]: ...
     async def archive(self, conflicts: Collection[Conflict]) -> None: ...
     async def conflict(self, conflict_id: str) -> Conflict | None: ...
-    async def list_conflicts(self, crm_id: str | None, before: Millis | None, limit: int) -> list[Conflict]: ...
+    async def list_conflicts(self, crm_id: str | None, before: Millis | None, limit: int) -> list[Conflict]:
+        """The newest first; a few more than the limit where one moment has several."""
+
+    async def save_divergences(self, found: Collection[Divergence]) -> None:
+        """These and no others."""
+
+    async def divergences(self) -> list[Divergence]:
+        """By CRM id."""
+
     async def story(self, crm_id: str | None, ion_id: str | None, limit: int) -> list[DecisionEntry]:
         """What was decided about either, the newest first."""
 
+    async def steered(self, limit: int) -> list[DecisionEntry]:
+        """The newest entries about nobody by name."""
+
     async def log(self, entries: Collection[DecisionEntry]) -> None: ...
+    async def check_log(self, after: int, limit: int) -> LogCheck:
+        """Is it as it was written? So many entries after that id; those without a mark are older than marks."""
+
+    async def erase(self, subject: Subject, crm_id: str | None, ion_id: str | None) -> Erased:
+        """Blank what is kept of the customer's past; the log's entries stay, without their detail."""
 
     # changes decided and not yet made; the guard
     async def changes_of(self, subject: Subject) -> list[Change]: ...
@@ -140,6 +159,7 @@ class Unit(Outlook, Protocol):
     async def undecided(self, now: Millis, before: Millis, limit: int) -> int:
         """Customers due to be decided, queued no later than ``before``; counts no further than ``limit``."""
 
+    async def is_queued(self, subject: Subject) -> bool: ...
     async def pending(self) -> dict[Stage, tuple[int, Millis]]: ...
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd: ...
     async def keep_readings(self, readings: Collection[Reading], now: Millis) -> None:
@@ -150,9 +170,13 @@ class Unit(Outlook, Protocol):
         """Those asked for before then."""
 
     # who waits for a person
-    async def hold(self, hold: Hold) -> None: ...
+    async def hold(self, hold: Hold) -> None:
+        """For the same reason as before, it is held since then."""
+
     async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None: ...
-    async def list_holds(self, kinds: Collection[HoldKind], after: str, limit: int) -> list[Hold]: ...
+    async def list_holds(self, kinds: Collection[HoldKind], after: str, limit: int) -> list[Hold]:
+        """By subject; a few more than the limit where one has several."""
+
     async def holds_of(self, subject: Subject) -> list[Hold]: ...
     async def count_holds(self) -> dict[HoldKind, int]: ...
     async def save_candidates(self, subject: Subject, candidates: Collection[Candidate]) -> None: ...
@@ -273,6 +297,13 @@ class CrmSink(Protocol):
     """Takes changes to the CRM. ``None`` as an answer: delivered, the answer comes as an event."""
 
     async def deliver(self, command: Command) -> CrmAnswer | None: ...
+
+
+class CrmReader(Protocol):
+    """A CRM that can be asked what it holds."""
+
+    async def read(self, crm_id: str) -> CrmAnswer | None:
+        """``None`` where it shows no such customer."""
 
 
 class Posts(Protocol):

@@ -83,27 +83,29 @@ class Pusher:
 
     async def push(self, claim: Claim, slots: Slots, need: Need) -> None:
         """Do what the claimed customer needs done in ION; the claim is finished or put off after."""
-        async with self._store.begin() as unit:
-            await unit.check(claim)
-            pair = await load_pair(unit, claim.subject)
         try:
-            is_idle = pair.is_standing_still and pair.unresolved is None
-            if pair.subject != claim.subject or pair.customer is None or is_idle:
-                await self._put_off(claim, Again(self._clock.now()))
-            elif pair.link is not None:
-                await self._update(claim, pair, pair.link, slots, need)
+            if need.reading is not None:
+                await self._update(claim, need.reading, slots)
             else:
-                await self._creator.create(claim, pair, slots)
+                await self._look_and_push(claim, slots)
         except SideError as error:  # before any intent: nothing was written
             await self._put_off(claim, self._facts.again_after(error, claim, self._clock.now()))
 
-    async def _update(self, claim: Claim, pair: Pair, link: Link, slots: Slots, need: Need) -> None:
-        reading = need.reading
-        if reading is None or pair.unresolved is not None:
-            reading = await self._ion.get(link.ion_id, slots)
-        if reading is None:
-            await self._not_there(claim, link.ion_id)
-            return
+    async def _look_and_push(self, claim: Claim, slots: Slots) -> None:
+        async with self._store.begin() as unit:
+            await unit.check(claim)
+            pair = await load_pair(unit, claim.subject)
+        is_idle = pair.is_standing_still and pair.unresolved is None
+        if pair.subject != claim.subject or pair.customer is None or is_idle:
+            await self._put_off(claim, Again(self._clock.now()))
+        elif pair.link is None:
+            await self._creator.create(claim, pair, slots)
+        elif reading := await self._ion.get(pair.link.ion_id, slots):
+            await self._update(claim, reading, slots)
+        else:
+            await self._not_there(claim, pair.link.ion_id)
+
+    async def _update(self, claim: Claim, reading: Reading, slots: Slots) -> None:
         written = await self._write_down(claim, reading)
         if written is None:
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from syncd.core.errors import UserError
+from syncd.core.errors import NotFound
 from syncd.core.intent import Intent, IntentState
 from syncd.core.record import Sighting
 from syncd.core.values import Field, Millis, Side
@@ -44,7 +44,7 @@ async def release(unit: Unit, customer: str, by: str, now: Millis) -> None:
     pair = await find_pair(unit, customer)
     holds = [hold for hold in await unit.holds_of(pair.subject) if hold.kind in SET_ASIDE]
     if not holds:
-        raise UserError(f"{customer} is not set aside: `syncd quarantine list` shows who is")
+        raise NotFound(f"{customer} is not set aside: `syncd quarantine list` shows who is")
     await unit.release(pair.subject, SET_ASIDE)
     for intent in await unit.recent_intents(pair.subject, Millis(0)):
         if intent.state is IntentState.REJECTED:  # the same change may be asked for again

@@ -21,6 +21,7 @@ from syncd.core.flap import FLAP_WINDOW_MS, MAX_WRITES, flapping
 from syncd.core.intent import Kind
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS
+from syncd.core.match import Candidate, drifted
 from syncd.core.policy import Policy
 from syncd.core.record import Record, settle_fields
 from syncd.core.values import Millis, Side
@@ -87,7 +88,7 @@ class Reconciler:
             await self._book.save(unit, link, was)
         await unit.save_records(settled(pair.crm, pair.ion, decision))
         self._intents.count_kept(decision)
-        await self._hold_or_release(unit, pair, decision, now)
+        await self._hold_or_release(unit, pair, link, decision, now)
         wanted = wanted_changes(link, decision, waiting, now)
         if pair.ion.missing_sweeps >= MISSING_SWEEPS:  # ``push`` asks ION whether it is gone, before it writes
             gone = link_change(link, LinkState.MISSING_IN_ION, now)
@@ -158,16 +159,27 @@ class Reconciler:
             reason = "it was edited in the CRM while it is gone from ION; the edit waits for it to come back"
             await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now, kept))
 
-    async def _hold_or_release(self, unit: Unit, pair: Pair, decision: Decision, now: Millis) -> None:
+    async def _hold_or_release(self, unit: Unit, pair: Pair, link: Link, decision: Decision, now: Millis) -> None:
         undecided = tuple(o.field.value for o in decision.outcomes if o.rule is Rule.REVIEW)
         over = [] if decision.to_crm else [HoldKind.QUARANTINE]
         if undecided:
             reason = "both sides hold another value and the policy leaves it to a person"
             await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now, undecided))
+        elif apart := drifted(link, *pair.both):
+            if not decision.to_crm and not decision.to_ion:  # until both are at rest, it may be but a moment
+                await self._doubt(unit, pair, apart, now)
         else:
             over += [HoldKind.REVIEW, HoldKind.INCOMPLETE]
         if over:
             await unit.release(pair.subject, over)
+
+    async def _doubt(self, unit: Unit, pair: Pair, apart: Candidate, now: Millis) -> None:
+        """A linked pair that drifted apart: a person says whether it is one (S8)."""
+        noted = pair.both[0].noted_ion_id
+        reason = "the two were linked, and hardly anything of them is alike any more"
+        reason = reason if noted is None else f"the two are linked, and the CRM notes ION customer {noted}"
+        await unit.save_candidates(pair.subject, [apart])
+        await unit.hold(Hold(pair.subject, HoldKind.REVIEW, reason, now))
 
 
 def settled(crm: Record, ion: Record, decision: Decision) -> list[Record]:

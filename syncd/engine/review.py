@@ -5,9 +5,9 @@ Every decision can be reversed, and the log keeps each. Next in the flow: ``reco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from syncd.core.errors import UserError
+from syncd.core.errors import NotFound, UserError
 from syncd.core.intent import IntentState
 from syncd.core.link import How, Link
 from syncd.core.match import Candidate
@@ -46,6 +46,8 @@ class Review:
 
         Neither has to be known yet: a link may be ahead of its records.
         """
+        if known := await self._doubted(unit, crm_id, ion_id, now):
+            return await self._keep(unit, known, by, now)
         for side, number in ((Side.CRM, crm_id), (Side.ION, ion_id)):
             taken = (await unit.links(side, [number])).get(number)
             if taken is not None:
@@ -53,11 +55,34 @@ class Review:
                 raise UserError(f"{pair} already: `syncd links remove {taken.crm_id}` takes them apart")
         await self._refuse_under_way(unit, subject_of(Side.CRM, crm_id))
         await unit.unreject(crm_id, ion_id)
+        both = (subject_of(Side.CRM, crm_id), subject_of(Side.ION, ion_id))
+        beside = [candidate for subject in both for candidate in await unit.candidates(subject)]
+        await unit.enqueue([who for candidate in beside for who in _named(candidate)], now)
         await self._log(unit, "accepted", crm_id, ion_id, by, now)
         return await self._pairing.link_up(unit, crm_id, ion_id, How.PERSON, now)
 
+    async def _doubted(self, unit: Unit, crm_id: str, ion_id: str, now: Millis) -> Link | None:
+        """The link of two that are asked about, since they drifted apart; whoever works at it has ended."""
+        subject = subject_of(Side.CRM, crm_id)
+        if not any(candidate.ion_id == ion_id for candidate in await unit.candidates(subject)):
+            return None
+        await unit.enqueue([subject], now)
+        link = (await unit.links(Side.CRM, [crm_id])).get(crm_id)
+        return link if link is not None and link.ion_id == ion_id else None
+
+    async def _keep(self, unit: Unit, link: Link, by: str, now: Millis) -> Link:
+        """They are linked, and a person says that this is right: nobody doubts it again."""
+        kept = replace(link, how=How.PERSON)
+        await self._book.save(unit, kept, link)
+        await unit.release(subject_of(Side.CRM, link.crm_id), [HoldKind.REVIEW])
+        await self._log(unit, "accepted", link.crm_id, link.ion_id, by, now)
+        return kept
+
     async def reject(self, unit: Unit, crm_id: str, ion_id: str, by: str, now: Millis) -> None:
         """These two are not one: nobody suggests it again, and each is looked at anew."""
+        if await self._doubted(unit, crm_id, ion_id, now):
+            await self.part(unit, crm_id, by, now)
+            return
         link = (await unit.links(Side.CRM, [crm_id])).get(crm_id)
         if link is not None and link.ion_id == ion_id:
             raise UserError(f"{crm_id} and {ion_id} are linked: `syncd links remove {crm_id}` takes them apart")
@@ -73,7 +98,7 @@ class Review:
         subject = subject_of(Side.CRM, crm_id)
         pair = await load_pair(unit, subject)
         if pair.link is None:
-            raise UserError(f"{crm_id} has no link: `syncd links list` shows who has")
+            raise NotFound(f"{crm_id} has no link: `syncd links list` shows who has")
         await self._refuse_under_way(unit, subject)
         await self._intents.drop(unit, pair.intents, now, "the link was taken apart")
         await unit.drop_changes([change.id for change in await unit.changes_of(subject)])
@@ -102,3 +127,7 @@ class Review:
     async def _log(self, unit: Unit, what: str, crm_id: str, ion_id: str, by: str, now: Millis) -> None:
         subject = subject_of(Side.CRM, crm_id)
         await unit.log([DecisionEntry(now, subject, crm_id, ion_id, what, None, {"by": by})])
+
+
+def _named(candidate: Candidate) -> tuple[Subject, Subject]:
+    return subject_of(Side.CRM, candidate.crm_id), subject_of(Side.ION, candidate.ion_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.budget import Ledger
@@ -10,7 +11,8 @@ from syncd.core.intent import IntentState
 from syncd.core.listing import SweepOutcome
 from syncd.core.plan import ChangeState
 from syncd.core.values import Millis, Side
-from syncd.core.work import HoldKind, Stage, Sweep
+from syncd.core.verify import OPEN, Divergence
+from syncd.core.work import VERIFY, HoldKind, Stage, Sweep
 from syncd.engine.ports import Store
 
 SWEEPS_SHOWN = 20
@@ -40,6 +42,12 @@ class Status:
     token_age_seconds: float | None
     token_expires_seconds: float | None
     token_problem: str | None
+    verified_age_seconds: float | None = None
+    """Since everybody was last compared."""
+    divergent: int = 0
+    """Customers found to differ then, with nothing under way."""
+    oldest_unverified_seconds: float | None = None
+    """For how long one customer or another has not been proven equal."""
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
@@ -56,6 +64,8 @@ async def survey(store: Store, events_topic: str) -> Status:
         offsets = await unit.offsets(events_topic)
         guard = await unit.guard_state()
         changes = await unit.tally_changes(now)
+        verified = await unit.note(VERIFY)
+        divergences = await unit.divergences()
     complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
     waiting = [
         found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
@@ -82,8 +92,17 @@ async def survey(store: Store, events_topic: str) -> Status:
         token_age_seconds=(now - tokens.obtained) / 1000 if tokens else None,
         token_expires_seconds=(tokens.refresh_expires - now) / 1000 if tokens else None,
         token_problem=tokens.refused if tokens else None,
+        verified_age_seconds=(now - int(verified)) / 1000 if verified else None,
+        divergent=sum(divergence.standing in OPEN for divergence in divergences),
+        oldest_unverified_seconds=_unverified(now, verified, divergences),
         offsets={events_topic: offsets},
     )
+
+
+def _unverified(now: Millis, verified: str | None, divergences: Sequence[Divergence]) -> float | None:
+    if verified is None:
+        return None
+    return (now - min((divergence.equal_until for divergence in divergences), default=int(verified))) / 1000
 
 
 def _used(ledger: Ledger | None, now: Millis) -> int:

@@ -10,13 +10,11 @@ Next in the flow: ``reconcile``, for the customers whose reading differs from th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
-from typing import TypeVar
 
 from syncd.core.budget import WINDOW_MS, Lane
-from syncd.core.errors import StoreConflict
 from syncd.core.link import Link
 from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
 from syncd.core.record import Reading, Record, new_record, observe_reading
@@ -25,10 +23,8 @@ from syncd.core.work import SWEEP, Sweep
 from syncd.engine.crowd import Crowds
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Counters, Ion, Page, Store
+from syncd.engine.tries import insist
 
-Result = TypeVar("Result")
-TRIES = 3
-"""At one transaction, where somebody else is at the same rows."""
 SPACED = 0.9
 """So much of the poll interval lies at least between two sweeps that count who is missing: ION may lag."""
 
@@ -75,7 +71,7 @@ class Sweeper:
                     announced = page.announced
                     listed.update(reading.ion_id for reading in page.readings)
                     is_repeated |= page.is_repeated or _is_repeat(page, prints)
-                    changed += await _insist(partial(self._observe, page.readings, changed))
+                    changed += await insist(partial(self._observe, page.readings, changed))
                     await self._crowds.keep(page.readings)
                     if is_repeated:
                         break  # it proves nothing any more, and may never end
@@ -84,7 +80,7 @@ class Sweeper:
         except Exception as error:  # however it ended: those who waited for it wait no more
             failure = error
         seen = Listing(len(listed), failure is None, is_repeated, announced)
-        sweep = await _insist(partial(self._record, seen, listed, started, pages, changed))
+        sweep = await insist(partial(self._record, seen, listed, started, pages, changed))
         if failure is not None:
             raise failure
         return sweep
@@ -137,13 +133,6 @@ class Sweeper:
             self._facts.listing_ms = ended - started
         self._counters.sweep(outcome.value, (ended - started) / 1000)
         return sweep
-
-
-async def _insist(work: Callable[[], Awaitable[Result]]) -> Result:
-    for _ in range(TRIES - 1):
-        with suppress(StoreConflict):
-            return await work()
-    return await work()
 
 
 def _subject(ion_id: str, links: Mapping[str, Link]) -> Subject:

@@ -7,12 +7,12 @@ The value that it displaces is archived, so an undo can be undone.
 
 from __future__ import annotations
 
-from syncd.core.errors import UserError
+from syncd.core.errors import NotFound, UserError
 from syncd.core.intent import Intent, IntentState, Kind, intent_id
 from syncd.core.link import LinkState
 from syncd.core.policy import Policy
 from syncd.core.record import Record
-from syncd.core.values import Field, Millis, Side, value_to_json
+from syncd.core.values import Millis, Side, field_named, value_to_json
 from syncd.core.work import Conflict
 from syncd.engine.intents import Intents
 from syncd.engine.pair import Pair, find_pair
@@ -81,11 +81,10 @@ async def find_conflict(unit: Unit, what: str, field: str | None) -> Conflict:
     if field is None:
         found = await unit.conflict(what)
         if found is None:
-            raise UserError(f"there is no conflict {what}: give an id of `syncd conflicts --json`, or CUSTOMER FIELD")
+            raise NotFound(f"there is no conflict {what}: give an id of `syncd conflicts --json`, or CUSTOMER FIELD")
         return found
-    if field not in list(Field):
-        raise UserError(f"there is no field {field}: it is one of {', '.join(Field)}")
-    mine = [known for known in await unit.list_conflicts(what, None, 10_000) if known.field == field]
+    name = field_named(field)
+    mine = [known for known in await unit.list_conflicts(what, None, 10_000) if known.field is name]
     if not mine:
-        raise UserError(f"no value of {what}.{field} was put aside: see `syncd conflicts --customer {what}`")
+        raise NotFound(f"no value of {what}.{field} was put aside: see `syncd conflicts --customer {what}`")
     return mine[0]

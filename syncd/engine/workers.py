@@ -23,6 +23,8 @@ from syncd.engine.reconcile import Reconciler
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
 MAX_DECIDING, MAX_PUSHING = 100, 32
+CALLS_AT_ONCE = 4
+"""So many of a crowd are claimed together."""
 PLACES_FOR_SHOWN = 8
 """While a crowd waits, so many of those are kept for whom a page has shown: they can't wait for slots for long."""
 CROWD_SECONDS, QUIET_SECONDS = 0.5, 0.1
@@ -108,13 +110,13 @@ class Workers:
         Calls under way in ``calls`` end well though the queue can't be asked for more.
         """
         while not self._is_draining:
-            await self._places.acquire()
+            places = await self._take_places()
             is_crowd, claims = False, list[Claim]()
             try:
                 if not self._is_draining:
-                    is_crowd, claims = await self._claim_call()
+                    is_crowd, claims = await self._claim_calls(places)
             finally:
-                if not claims:
+                for _ in range(places - len(claims)):
                     self._places.release()
             for claim in claims:
                 task = calls.create_task(self._guarded(claim, self._push_one))
@@ -152,13 +154,27 @@ class Workers:
             claims = await unit.claim(stage, self._clock.now(), LEASE_MS, limit)
         return self._hold(claims)
 
-    async def _claim_call(self) -> tuple[bool, list[Claim]]:
-        """Is there a crowd that waits for a listing; and the next who need not wait."""
+    async def _take_places(self) -> int:
+        """One, however long that takes, and a few more that are free."""
+        await self._places.acquire()
+        places = 1
+        while places < CALLS_AT_ONCE and not self._places.locked():
+            await self._places.acquire()
+            places += 1
+        return places
+
+    async def _claim_calls(self, places: int) -> tuple[bool, list[Claim]]:
+        """Is there a crowd that waits for a listing; and the next who need not wait.
+
+        Of a crowd several at once, since a page's readings are fresh for seconds only; else one by
+        one, so that whoever is claimed has the newest reason to be.
+        """
         async with self._store.begin() as unit:
             turn = await self._crowds.turn(unit)
             if turn is not None and len(self._waiting) >= MAX_PUSHING - PLACES_FOR_SHOWN:
                 turn = turn._replace(is_only_for_shown=True)
-            claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, 1, turn)
+            limit = places if turn is not None else 1
+            claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, limit, turn)
         return turn is not None, self._hold(claims)
 
     def _hold(self, claims: list[Claim]) -> list[Claim]:

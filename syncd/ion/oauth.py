@@ -22,7 +22,7 @@ from syncd.core.budget import Lane
 from syncd.core.errors import OutcomeUnknown, SideError, SideUnavailable, Throttled, Unauthorised
 from syncd.core.values import Millis
 from syncd.core.work import Tokens
-from syncd.engine.ports import Clock, Gate, Slots, Store
+from syncd.engine.ports import Clock, Gate, Slots, Store, Unit
 from syncd.ion.answers import Answer, data_of, oauth_error, retry_after_ms
 from syncd.ion.live import text
 
@@ -104,13 +104,6 @@ class Custody:
         if tokens is None:
             raise Unauthorised(f"no token is configured or stored: set SYNCD_ION__REFRESH_TOKEN, or {PASTE}")
         return tokens
-
-    async def put(self, refresh: str) -> None:
-        """A person pasted a new refresh token: it replaces all that was stored."""
-        async with self._store.begin() as unit:
-            stored = await unit.tokens()
-            seeded_by = stored.seeded_by if stored else self._configured.fingerprint
-            await unit.save_tokens(self._new(refresh, None, seeded_by))
 
     async def refresh(self, seen: Tokens, slots: Slots | None = None) -> Tokens:
         """Trade the refresh token for a new pair, unless somebody has since ``seen`` was read.
@@ -219,12 +212,19 @@ class Custody:
             return None
         if stored is not None and (stored.refused is None or stored.seeded_by == given.fingerprint):
             return None
-        return self._new(given.refresh, given.access, given.fingerprint)
+        return _new(given.refresh, given.access, given.fingerprint, self._clock.now())
 
-    def _new(self, refresh: str | None, access: str | None, seeded_by: str) -> Tokens:
-        now = self._clock.now()
-        life = ACCESS_LIFE_MS if access else 0
-        return Tokens(access, refresh, now, Millis(now + life), Millis(now + REFRESH_LIFE_MS), seeded_by)
+
+async def paste(configured: Credentials, unit: Unit, refresh: str, now: Millis) -> None:
+    """A person pasted a new refresh token: it replaces all that was stored."""
+    stored = await unit.tokens()
+    seeded_by = stored.seeded_by if stored else configured.fingerprint
+    await unit.save_tokens(_new(refresh, None, seeded_by, now))
+
+
+def _new(refresh: str | None, access: str | None, seeded_by: str, now: Millis) -> Tokens:
+    life = ACCESS_LIFE_MS if access else 0
+    return Tokens(access, refresh, now, Millis(now + life), Millis(now + REFRESH_LIFE_MS), seeded_by)
 
 
 def _pair(answer: Answer) -> tuple[str, str | None, int] | None:

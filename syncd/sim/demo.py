@@ -143,7 +143,9 @@ async def run_demo(*, stay: bool, dialect: str) -> int:
                 await _play(stage)
                 equal = _finish(stage)
                 if stay and equal:
-                    out.print(f"\nStill running: {stage.address}/metrics and /readyz; Ctrl-C ends it.")
+                    _leave_work(stage)
+                    out.print(f"\nStill running. The console: {stage.address}/  (Ctrl-C ends it)")
+                    out.print("There is a conflict to put back, and three customers to say who they are.")
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.Event().wait()
         except DemoFailed as failed:
@@ -259,6 +261,17 @@ def _make_topics(broker: Producer, crm: Crm) -> None:
     """The broker in the wheel makes a topic when somebody asks about it."""
     for topic in (crm.options.events_topic, crm.options.commands_topic, "syncd.links", "syncd.dead-letters"):
         broker.list_topics(topic, timeout=10)
+
+
+def _leave_work(stage: Stage) -> None:
+    """Customers that may be the same or not: who plays on has something to settle."""
+    for name, town in (("Harbour Lights", "Bristol"), ("Nordlicht Consulting", "Kiel"), ("Casa Verde", "Sevilla")):
+        mail = name.lower().replace(" ", "-")
+        stage.account.add({**_newcomer(), "company": name, "email": f"office@{mail}.example"})
+        there = {"street": "7 Market Place", "suite": "", "city": town, "state": "", "zip": "4711"}
+        elsewhere = {"country": "GB", "address": there, "phone": "+442079460018", "contact": "Sam Reed"}
+        elsewhere |= {"email": f"hello@{mail}-{town.lower()}.example"}
+        stage.crm.change(stage.crm.new_id(), {**_newcomer(), "company": name, **elsewhere})
 
 
 def _newcomer() -> dict[str, Any]:

@@ -27,7 +27,7 @@ from syncd.core.values import (
     values_from_json,
     values_to_json,
 )
-from syncd.core.work import Conflict, DeadLetter
+from syncd.core.work import Conflict, DeadLetter, DecisionEntry
 
 Row = dict[str, Any]
 
@@ -270,6 +270,24 @@ def headers_to_text(headers: tuple[tuple[str, bytes], ...]) -> str:
 
 def headers_from_text(text: str) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, base64.b64decode(value)) for name, value in orjson.loads(text))
+
+
+def decision_to_row(entry: DecisionEntry) -> Row:
+    """Without the detail, which is sealed."""
+    return {
+        "at": entry.at,
+        "subject": entry.subject,
+        "crm_id": entry.crm_id,
+        "ion_id": entry.ion_id,
+        "what": entry.what,
+        "intent_id": entry.intent_id,
+    }
+
+
+def decision_marked(row: Mapping[str, Any]) -> bytes:
+    """What the mark of an entry is made of."""
+    names = ("at", "subject", "crm_id", "ion_id", "what", "intent_id", "digest")
+    return orjson.dumps([row[name] for name in names])
 
 
 def letter_body(letter: DeadLetter) -> str:

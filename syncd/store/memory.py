@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from syncd.core.budget import Ledger
 from syncd.core.crowd import Crowd, Turn
@@ -26,18 +26,23 @@ from syncd.core.match import Candidate, Keys, keys_of
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject
+from syncd.core.verify import Divergence
 from syncd.core.work import (
+    STEERED,
     Again,
     Claim,
     Conflict,
     DeadLetter,
     DecisionEntry,
+    Erased,
     Hold,
     HoldKind,
+    LogCheck,
     Message,
     Stage,
     Sweep,
     Tokens,
+    is_of,
 )
 from syncd.engine.ports import Loop
 from syncd.store.bell import Bell
@@ -54,6 +59,7 @@ class _Queued:
     leased_until: Millis = Millis(0)
 
 
+Found = TypeVar("Found")
 DELIVERABLE = (IntentState.PREPARED, IntentState.SENT)
 
 
@@ -248,14 +254,24 @@ class MemoryUnit:
 
     async def list_conflicts(self, crm_id: str | None, before: Millis | None, limit: int) -> list[Conflict]:
         conflicts = sorted(self._table("conflicts").values(), key=lambda conflict: (-conflict.at, conflict.id))
-        return [
+        mine = [
             conflict
             for conflict in conflicts
             if crm_id in (None, conflict.crm_id) and (before is None or conflict.at < before)
-        ][:limit]
+        ]
+        return _page(mine, limit, lambda conflict: conflict.at)
 
     async def conflict(self, conflict_id: str) -> Conflict | None:
         return self._table("conflicts").get(conflict_id)
+
+    async def save_divergences(self, found: Collection[Divergence]) -> None:
+        for crm_id in [*self._table("divergences")]:
+            self._drop("divergences", crm_id)
+        for divergence in found:
+            self._put("divergences", divergence.crm_id, divergence)
+
+    async def divergences(self) -> list[Divergence]:
+        return [divergence for _, divergence in sorted(self._table("divergences").items())]
 
     async def story(self, crm_id: str | None, ion_id: str | None, limit: int) -> list[DecisionEntry]:
         mine = [
@@ -264,6 +280,43 @@ class MemoryUnit:
             if (crm_id is not None and entry.crm_id == crm_id) or (ion_id is not None and entry.ion_id == ion_id)
         ]
         return mine[:limit]
+
+    async def check_log(self, after: int, limit: int) -> LogCheck:
+        """Nobody can get at it: all is as it was written."""
+        rows = [(n, entry) for n, entry in sorted(self._table("decisions").items()) if n > after][:limit]
+        erased = sum(not entry.detail for _, entry in rows)
+        return LogCheck(rows[-1][0] if rows else None, len(rows), erased, 0, [])
+
+    async def erase(self, subject: Subject, crm_id: str | None, ion_id: str | None) -> Erased:
+        both = (subject, f"ion:{ion_id}")
+        mine = [
+            (n, entry)
+            for n, entry in self._table("decisions").items()
+            if (crm_id is not None and entry.crm_id == crm_id) or (ion_id is not None and entry.ion_id == ion_id)
+        ]
+        for n, entry in mine:
+            self._put("decisions", n, replace(entry, detail={}))
+        conflicts = [c.id for c in self._table("conflicts").values() if c.crm_id == crm_id]
+        letters = [n for n, x in self._table("letters").items() if crm_id is not None and is_of(x, crm_id)]
+        for table, keys in (("conflicts", conflicts), ("letters", letters)):
+            for key in keys:
+                self._drop(table, key)
+        for change in self._changes():
+            if change.subject in both:
+                self._put("changes", change.id, replace(change, set={}, expect={}, base={}, why={}))
+        for intent, _ in [*self._table("intents").values()]:
+            if intent.subject in both and not intent.state.is_open:
+                names = dict.fromkeys(intent.set)
+                said = intent.answer and "erased"
+                blank = replace(intent, set=names, expect={}, why={}, answer=said, answered=None)
+                self._put("intents", intent.id, (blank, None))
+        for who in both:
+            self._drop("readings", who)
+        return Erased(len(mine), len(conflicts), len(letters))
+
+    async def steered(self, limit: int) -> list[DecisionEntry]:
+        entries = [entry for _, entry in sorted(self._table("decisions").items(), reverse=True)]
+        return [entry for entry in entries if entry.subject == STEERED][:limit]
 
     async def log(self, entries: Collection[DecisionEntry]) -> None:
         for entry in entries:
@@ -396,6 +449,9 @@ class MemoryUnit:
         )
         return sum(1 for _ in islice(due, limit))
 
+    async def is_queued(self, subject: Subject) -> bool:
+        return subject in self._table("queue")
+
     async def pending(self) -> dict[Stage, tuple[int, Millis]]:
         found: dict[Stage, tuple[int, Millis]] = {}
         for queued in self._table("queue").values():
@@ -453,7 +509,9 @@ class MemoryUnit:
     # -- who waits for a person
 
     async def hold(self, hold: Hold) -> None:
-        self._put("holds", (hold.subject, hold.kind), hold)
+        before = self._table("holds").get((hold.subject, hold.kind))
+        is_same = before is not None and (before.reason, before.fields) == (hold.reason, hold.fields)
+        self._put("holds", (hold.subject, hold.kind), before if is_same else hold)
 
     async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None:
         for kind in kinds:
@@ -463,7 +521,8 @@ class MemoryUnit:
 
     async def list_holds(self, kinds: Collection[HoldKind], after: str, limit: int) -> list[Hold]:
         holds = [hold for _, hold in sorted(self._table("holds").items())]
-        return [hold for hold in holds if hold.subject > after and hold.kind in kinds][:limit]
+        mine = [hold for hold in holds if hold.subject > after and hold.kind in kinds]
+        return _page(mine, limit, lambda hold: hold.subject)
 
     async def holds_of(self, subject: Subject) -> list[Hold]:
         return [hold for (its, _), hold in sorted(self._table("holds").items()) if its == subject]
@@ -596,6 +655,12 @@ class MemoryUnit:
         number = int(self._table("numbers").get(name, 0)) + 1
         self._put("numbers", name, number)
         return number
+
+
+def _page(found: list[Found], limit: int, group: Callable[[Found], object]) -> list[Found]:
+    """So many, and those that belong to the last of them."""
+    last = found[limit - 1 : limit]
+    return found[:limit] + [one for one in found[limit:] if group(one) == group(last[0])]
 
 
 def _is_alike(record: Record, keys: Keys, ion_id: str | None) -> bool:

@@ -42,7 +42,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from syncd.core.budget import Ledger
 from syncd.core.crowd import Crowd, Turn
-from syncd.core.errors import LostLease, StoreConflict
+from syncd.core.errors import BadConfiguration, LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import OPEN, Intent, IntentState, Kind
 from syncd.core.likeness import CROWDED, Evidence, blocks_of, nearest_of, trait_values
@@ -52,18 +52,23 @@ from syncd.core.match import Candidate, Tier, keys_of
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject, Value
+from syncd.core.verify import Divergence, Standing
 from syncd.core.work import (
+    STEERED,
     Again,
     Claim,
     Conflict,
     DeadLetter,
     DecisionEntry,
+    Erased,
     Hold,
     HoldKind,
+    LogCheck,
     Message,
     Stage,
     Sweep,
     Tokens,
+    is_of,
 )
 from syncd.engine.ports import Loop
 from syncd.store import codec, tables
@@ -87,6 +92,7 @@ SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _tab
 LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
 CHANGES, GUARD, READINGS = _table(tables.ChangeRow), _table(tables.GuardRow), _table(tables.ReadingRow)
 BLOCKS, REJECTIONS = _table(tables.BlockRow), _table(tables.RejectionRow)
+DIVERGENCES = _table(tables.DivergenceRow)
 
 # Seconds since 1970, at the moment of asking and not at the transaction's start.
 POSTGRES_TIME = extract("epoch", func.clock_timestamp())
@@ -424,12 +430,16 @@ class SqlUnit:
             await self._upsert(CONFLICTS, row)
 
     async def list_conflicts(self, crm_id: str | None, before: Millis | None, limit: int) -> list[Conflict]:
-        query = select(CONFLICTS).order_by(CONFLICTS.c.at.desc(), CONFLICTS.c.id).limit(limit)
+        query = select(CONFLICTS).order_by(CONFLICTS.c.at.desc(), CONFLICTS.c.id)
         if crm_id is not None:
             query = query.where(CONFLICTS.c.crm_id == crm_id)
         if before is not None:
             query = query.where(CONFLICTS.c.at < before)
-        return [self._conflict(row) for row in await self._rows(query)]
+        rows = list(await self._rows(query.limit(limit)))
+        if len(rows) == limit:  # those of one moment are on one page: the next begins before it
+            same = (CONFLICTS.c.at == rows[-1].at) & (CONFLICTS.c.id > rows[-1].id)
+            rows += await self._rows(query.where(same))
+        return [self._conflict(row) for row in rows]
 
     async def conflict(self, conflict_id: str) -> Conflict | None:
         rows = await self._rows(select(CONFLICTS).where(CONFLICTS.c.id == conflict_id))
@@ -438,11 +448,46 @@ class SqlUnit:
     def _conflict(self, row: Any) -> Conflict:
         return codec.conflict_from_row(row, self._seal.open(row.winning), self._seal.open(row.losing))
 
+    async def save_divergences(self, found: Collection[Divergence]) -> None:
+        await self._connection.execute(delete(DIVERGENCES))
+        rows = [
+            {
+                "crm_id": divergence.crm_id,
+                "ion_id": divergence.ion_id,
+                "fields": codec.dumps(divergence.fields),
+                "standing": divergence.standing.value,
+                "since": divergence.since,
+                "equal_until": divergence.equal_until,
+            }
+            for divergence in found
+        ]
+        if rows:
+            await self._connection.execute(insert(DIVERGENCES), rows)
+
+    async def divergences(self) -> list[Divergence]:
+        rows = await self._rows(select(DIVERGENCES).order_by(DIVERGENCES.c.crm_id))
+        return [
+            Divergence(
+                row.crm_id,
+                row.ion_id,
+                tuple(codec.loads(row.fields)),
+                Standing(row.standing),
+                Millis(row.since),
+                Millis(row.equal_until),
+            )
+            for row in rows
+        ]
+
     async def story(self, crm_id: str | None, ion_id: str | None, limit: int) -> list[DecisionEntry]:
         mine = [DECISIONS.c.crm_id == crm_id] if crm_id is not None else []
         mine += [DECISIONS.c.ion_id == ion_id] if ion_id is not None else []
-        told = select(DECISIONS).where(or_(false(), *mine)).order_by(DECISIONS.c.id.desc()).limit(limit)
-        rows = await self._rows(told)
+        return await self._entries(or_(false(), *mine), limit)
+
+    async def steered(self, limit: int) -> list[DecisionEntry]:
+        return await self._entries(DECISIONS.c.subject == STEERED, limit)
+
+    async def _entries(self, mine: ColumnElement[bool], limit: int) -> list[DecisionEntry]:
+        rows = await self._rows(select(DECISIONS).where(mine).order_by(DECISIONS.c.id.desc()).limit(limit))
         return [
             DecisionEntry(
                 Millis(row.at),
@@ -451,26 +496,73 @@ class SqlUnit:
                 row.ion_id,
                 row.what,
                 row.intent_id,
-                codec.loads(self._seal.open(row.detail)),
+                codec.loads(self._seal.open(row.detail)) if row.detail else {},
             )
             for row in rows
         ]
 
     async def log(self, entries: Collection[DecisionEntry]) -> None:
-        rows = [
-            {
-                "at": entry.at,
-                "subject": entry.subject,
-                "crm_id": entry.crm_id,
-                "ion_id": entry.ion_id,
-                "what": entry.what,
-                "intent_id": entry.intent_id,
-                "detail": self._seal.seal(codec.dumps(entry.detail)),
-            }
-            for entry in entries
-        ]
+        rows = [self._decision_row(entry) for entry in entries]
         if rows:
             await self._connection.execute(insert(DECISIONS), rows)
+
+    def _decision_row(self, entry: DecisionEntry) -> codec.Row:
+        detail = codec.dumps(entry.detail)
+        row = {**codec.decision_to_row(entry), "digest": self._seal.fingerprint(detail.encode())}
+        return {**row, "detail": self._seal.seal(detail), "mark": self._seal.fingerprint(codec.decision_marked(row))}
+
+    async def check_log(self, after: int, limit: int) -> LogCheck:
+        rows = await self._rows(select(DECISIONS).where(DECISIONS.c.id > after).order_by(DECISIONS.c.id).limit(limit))
+        wrong = [row.id for row in rows if row.mark and not self._is_as_written(row)]
+        erased, unmarked = sum(not row.detail for row in rows), sum(not row.mark for row in rows)
+        return LogCheck(rows[-1].id if rows else None, len(rows), erased, unmarked, wrong)
+
+    def _is_as_written(self, row: Any) -> bool:
+        if row.mark not in self._seal.fingerprints(codec.decision_marked(row._mapping)):
+            return False
+        try:
+            return not row.detail or row.digest in self._seal.fingerprints(self._seal.open(row.detail).encode())
+        except BadConfiguration:  # sealed by no key of ours
+            return False
+
+    async def erase(self, subject: Subject, crm_id: str | None, ion_id: str | None) -> Erased:
+        mine = [DECISIONS.c.crm_id == crm_id] if crm_id is not None else []
+        mine += [DECISIONS.c.ion_id == ion_id] if ion_id is not None else []
+        entries = await self._connection.execute(update(DECISIONS).where(or_(false(), *mine)).values(detail=""))
+        conflicts = await self._connection.execute(delete(CONFLICTS).where(CONFLICTS.c.crm_id == crm_id))
+        both = [subject, *([f"ion:{ion_id}"] if ion_id is not None else [])]
+        await self._blank_intents(INTENTS.c.subject.in_(both) & INTENTS.c.state.not_in(OPEN_STATES))
+        spent = codec.dumps({"set": {}, "expect": {}, "base": {}, "why": {}})  # its count for the guard stays
+        await self._connection.execute(update(CHANGES).where(CHANGES.c.subject.in_(both)).values(body=spent))
+        why = "erased; the next attempt says it again"
+        await self._connection.execute(update(HOLDS).where(HOLDS.c.subject.in_(both)).values(reason=why))
+        await self._connection.execute(delete(READINGS).where(READINGS.c.subject.in_(both)))
+        letters = [row.id for row in await self._rows(select(LETTERS)) if self._tells_of(row, crm_id)]
+        await self._connection.execute(delete(LETTERS).where(LETTERS.c.id.in_(letters)))
+        return Erased(entries.rowcount, conflicts.rowcount, len(letters))
+
+    async def _blank_intents(self, mine: ColumnElement[bool]) -> None:
+        """Which fields were written, and whether an answer was lost, is needed on; what was in them is not."""
+        rows = [
+            {
+                "id": row.id,
+                "set_values": codec.dumps(dict.fromkeys(codec.loads(row.set_values))),
+                "expect_values": "{}",
+                "why": "{}",
+                "answer": row.answer and "erased",
+                "answered": None,
+            }
+            for row in await self._rows(select(INTENTS).where(mine))
+        ]
+        if rows:
+            await self._update_by_key(INTENTS, rows)
+
+    def _tells_of(self, row: Any, crm_id: str | None) -> bool:
+        try:
+            letter = codec.letter_from_row(row, self._seal.open(row.body))
+        except BadConfiguration:  # sealed by no key of ours: nobody can read it any more
+            return False
+        return crm_id is not None and is_of(letter, crm_id)
 
     # -- changes and the guard
 
@@ -624,6 +716,9 @@ class SqlUnit:
         due = (QUEUE.c.stage == Stage.DECIDE.value) & (QUEUE.c.due <= now) & (QUEUE.c.since <= before)
         return await self._count(select(QUEUE.c.subject).where(due), limit)
 
+    async def is_queued(self, subject: Subject) -> bool:
+        return bool(await self._count(select(QUEUE.c.subject).where(QUEUE.c.subject == subject), 1))
+
     async def pending(self) -> dict[Stage, tuple[int, Millis]]:
         query = select(QUEUE.c.stage, func.count().label("n"), func.min(QUEUE.c.since).label("oldest"))
         return {Stage(row.stage): (row.n, row.oldest) for row in await self._rows(query.group_by(QUEUE.c.stage))}
@@ -691,7 +786,18 @@ class SqlUnit:
             "since": hold.since,
             "fields": codec.dumps(list(hold.fields)),
         }
-        await self._upsert(HOLDS, row)
+        statement = self._insert(HOLDS)
+        new = statement.excluded
+        is_same = (HOLDS.c.reason == new.reason) & (HOLDS.c.fields == new.fields)
+        statement = statement.on_conflict_do_update(
+            index_elements=[HOLDS.c.subject, HOLDS.c.kind],
+            set_={
+                "since": case((is_same, HOLDS.c.since), else_=new.since),
+                "reason": new.reason,
+                "fields": new.fields,
+            },
+        )
+        await self._connection.execute(statement, row)
 
     async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None:
         mine = (HOLDS.c.subject == subject) & HOLDS.c.kind.in_([kind.value for kind in kinds])
@@ -701,8 +807,12 @@ class SqlUnit:
 
     async def list_holds(self, kinds: Collection[HoldKind], after: str, limit: int) -> list[Hold]:
         mine = (HOLDS.c.subject > after) & HOLDS.c.kind.in_([kind.value for kind in kinds])
-        query = select(HOLDS).where(mine).order_by(HOLDS.c.subject, HOLDS.c.kind).limit(limit)
-        return [_hold(row) for row in await self._rows(query)]
+        query = select(HOLDS).where(mine).order_by(HOLDS.c.subject, HOLDS.c.kind)
+        rows = list(await self._rows(query.limit(limit)))
+        if len(rows) == limit:  # one customer's are on one page: the next begins after it
+            same = (HOLDS.c.subject == rows[-1].subject) & (HOLDS.c.kind > rows[-1].kind)
+            rows += await self._rows(query.where(same))
+        return [_hold(row) for row in rows]
 
     async def holds_of(self, subject: Subject) -> list[Hold]:
         query = select(HOLDS).where(HOLDS.c.subject == subject).order_by(HOLDS.c.kind)

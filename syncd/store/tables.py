@@ -161,7 +161,11 @@ class ConflictRow(SQLModel, table=True):
 
 
 class DecisionRow(SQLModel, table=True):
-    """The append-only log of decisions. ``detail`` is sealed."""
+    """The append-only log of decisions. ``detail`` is sealed, and blank once it was erased.
+
+    ``digest`` is the keyed fingerprint of the detail, ``mark`` that of the whole entry with the digest
+    in the detail's place: so what is left of an erased entry can still be checked.
+    """
 
     __tablename__ = "decisions"
     __table_args__ = (Index(None, "subject"), Index(None, "crm_id"), Index(None, "ion_id"))
@@ -173,6 +177,20 @@ class DecisionRow(SQLModel, table=True):
     what: str
     intent_id: str | None = None
     detail: str = Field(sa_column=text())
+    digest: str = Field(default="", sa_column=text(server_default=""))
+    mark: str = Field(default="", sa_column=text(server_default=""))
+
+
+class DivergenceRow(SQLModel, table=True):
+    """Linked customers who were not proven equal when all were last compared. No values: who, where, since when."""
+
+    __tablename__ = "divergences"
+    crm_id: str = Field(primary_key=True)
+    ion_id: str
+    fields: str = Field(sa_column=text())
+    standing: str
+    since: int = Field(sa_column=big())
+    equal_until: int = Field(sa_column=big())
 
 
 class QueueRow(SQLModel, table=True):

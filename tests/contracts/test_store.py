@@ -22,12 +22,15 @@ from syncd.core.match import Candidate, Tier
 from syncd.core.plan import Change, ChangeKind, ChangeState
 from syncd.core.record import ION_NOTE, Observation, Position, Reading, Record, Stamp, new_record, observe
 from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
+from syncd.core.verify import Divergence, Standing
 from syncd.core.work import (
+    STEERED,
     Again,
     Claim,
     Conflict,
     DeadLetter,
     DecisionEntry,
+    Erased,
     Hold,
     HoldKind,
     Message,
@@ -509,6 +512,12 @@ async def test_holds_and_candidates_wait_for_a_person(store: Store) -> None:
         assert await unit.list_holds([HoldKind.REVIEW], "", 5) == []
         assert await unit.count_holds() == {HoldKind.INCOMPLETE: 1}
         assert await unit.holds_of(hold.subject) == [hold]
+        await unit.hold(replace(hold, since=Millis(NOW + 5)))
+        assert await unit.holds_of(hold.subject) == [hold], "since when it waits"
+        later = replace(hold, reason="because of that", since=Millis(NOW + 5))
+        await unit.hold(later)
+        assert await unit.holds_of(hold.subject) == [later]
+        await unit.hold(hold)
         assert await unit.holds_of(Subject("crm:2")) == []
         assert await unit.candidates(hold.subject) == candidates[::-1]
         await unit.release(hold.subject)
@@ -711,3 +720,126 @@ async def test_how_far_the_holder_of_a_lease_has_come_goes_with_the_lease(store:
         assert await unit.progress("sweep", Millis(NOW + 1500)) == 0
         await unit.lease("sweep", "b", Millis(NOW + 1500), 1000)
         assert await unit.progress("sweep", Millis(NOW + 1500)) == 0, "another begins anew"
+
+
+def a_conflict(number: str, at: int) -> Conflict:
+    stamp = Stamp(Millis(1), Millis(2))
+    return Conflict(number, "C1", "7", Field.COMPANY, "tie", Side.CRM, "Won", "Lost", stamp, stamp, "i1", Millis(at))
+
+
+async def test_a_page_does_not_end_among_those_of_one_moment_or_one_customer(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.archive([a_conflict(name, at) for name, at in (("a", 9), ("b", 9), ("c", 9), ("d", 5))])
+        for kind in HoldKind:
+            await unit.hold(Hold(Subject("crm:C1"), kind, "why", NOW))
+        await unit.hold(Hold(Subject("crm:C2"), HoldKind.REVIEW, "why", NOW))
+    async with store.begin() as unit:
+        assert [c.id for c in await unit.list_conflicts(None, None, 2)] == ["a", "b", "c"]
+        assert [c.id for c in await unit.list_conflicts(None, Millis(9), 2)] == ["d"]
+        assert [c.id for c in await unit.list_conflicts(None, None, 9)] == ["a", "b", "c", "d"]
+        first = await unit.list_holds(tuple(HoldKind), "", 2)
+        assert [hold.subject for hold in first] == ["crm:C1"] * len(HoldKind)
+        assert [hold.subject for hold in await unit.list_holds(tuple(HoldKind), "crm:C1", 2)] == ["crm:C2"]
+
+
+async def test_who_was_not_proven_equal_is_replaced_as_a_whole(store: Store) -> None:
+    one = Divergence("C2", "8", ("company", "title"), Standing.WAITING, Millis(5), Millis(3))
+    two = Divergence("C1", "7", (), Standing.UNSEEN, Millis(6), Millis(4))
+    async with store.begin() as unit:
+        assert await unit.divergences() == []
+        await unit.save_divergences([one, two])
+    async with store.begin() as unit:
+        assert await unit.divergences() == [two, one]
+        await unit.save_divergences([replace(one, standing=Standing.UNEXPLAINED)])
+        assert [known.standing for known in await unit.divergences()] == [Standing.UNEXPLAINED]
+        await unit.save_divergences([])
+        assert await unit.divergences() == []
+
+
+async def test_a_customer_is_queued_until_it_is_done(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.enqueue([Subject("crm:C1")], NOW)
+        assert await unit.is_queued(Subject("crm:C1"))
+        assert not await unit.is_queued(Subject("crm:C2"))
+        [claim] = await unit.claim(Stage.DECIDE, NOW, 1_000, 5)
+        await unit.finish(claim)
+        assert not await unit.is_queued(Subject("crm:C1"))
+
+
+async def test_erasing_blanks_the_past_of_one_and_keeps_the_log(store: Store) -> None:
+    other = DecisionEntry(NOW, Subject("crm:C2"), "C2", "8", "linked", None, {"how": "note"})
+    entry = DecisionEntry(NOW, Subject("crm:C1"), "C1", "7", "update-decided", "i1", {"set": {"company": "Acme"}})
+    steered = DecisionEntry(NOW, STEERED, None, None, "paused", None, {"by": "ida"})
+    done = Intent(
+        id="i1",
+        subject=Subject("crm:C1"),
+        side=Side.ION,
+        kind=Kind.UPDATE,
+        set={Field.COMPANY: "Acme"},
+        expect={Field.COMPANY: "Old"},
+        state=IntentState.DROPPED,
+        at=NOW,
+        why={"company": {"rule": "tie"}},
+        attempts=2,
+        changed_at=NOW,
+        answer="the answer was lost",
+        answered={Field.COMPANY: "Acme"},
+    )
+    spent = Change(
+        id="c1",
+        subject=Subject("crm:C1"),
+        side=Side.ION,
+        kind=ChangeKind.UPDATE,
+        set={Field.COMPANY: "Acme"},
+        expect={},
+        base={},
+        state=ChangeState.SPENT,
+        at=NOW,
+    )
+    mine = DeadLetter("t", 0, 1, "wrong-type", "why", NOW, b"C1", b"{}")
+    theirs = replace(mine, offset=2, key=b"C2")
+    async with store.begin() as unit:
+        await unit.log([other, entry, steered])
+        await unit.archive([a_conflict("a", 9)])
+        await unit.save_intent(done)
+        await unit.save_change(spent)
+        await unit.bury([mine, theirs])
+        before = await unit.tally_changes(Millis(0))
+    async with store.begin() as unit:
+        assert await unit.erase(Subject("crm:C1"), "C1", "7") == Erased(1, 1, 1)
+    async with store.begin() as unit:
+        assert [(e.what, e.detail) for e in await unit.story("C1", "7", 9)] == [("update-decided", {})]
+        assert [e.detail for e in await unit.story("C2", "8", 9)] == [{"how": "note"}]
+        assert [e.what for e in await unit.steered(9)] == ["paused"]
+        assert await unit.list_conflicts("C1", None, 9) == []
+        [kept] = (await unit.intents(["i1"])).values()
+        assert dict(kept.set) == {Field.COMPANY: None}
+        assert (dict(kept.expect), dict(kept.why), kept.answered) == ({}, {}, None)
+        assert (kept.attempts, kept.answer) == (2, "erased"), "what keeps a create from being sent again stays"
+        [change] = await unit.changes_of(Subject("crm:C1"))
+        assert dict(change.set) == {}
+        assert await unit.tally_changes(Millis(0)) == before, "what the guard has counted stays counted"
+        assert [letter.offset for letter in await unit.list_dead_letters(None, 9)] == [2]
+        found = await unit.check_log(0, 9)
+        assert (found.entries, found.erased, found.unmarked, found.wrong) == (3, 1, 0, [])
+        assert (await unit.check_log(found.last or 0, 9)).last is None
+
+
+async def test_the_log_is_checked_by_each_key_there_is(sqlite_url: str) -> None:
+    engine, new = make_engine(sqlite_url), "0M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
+    await schema.upgrade(engine)
+    entry = DecisionEntry(NOW, Subject("crm:C1"), "C1", "7", "linked", None, {"how": "note"})
+    for keys in ([KEY], [new, KEY]):
+        async with SqlStore(engine, Seal(keys), Random(1)).begin() as unit:
+            await unit.log([entry])
+    async with SqlStore(engine, Seal([new, KEY]), Random(1)).begin() as unit:
+        assert (await unit.check_log(0, 9)).wrong == []
+    async with SqlStore(engine, Seal([new]), Random(1)).begin() as unit:
+        assert (await unit.check_log(0, 9)).wrong == [1]
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE decisions SET what = 'unlinked' WHERE id = 2")
+        await connection.exec_driver_sql("UPDATE decisions SET mark = '' WHERE id = 1")
+    async with SqlStore(engine, Seal([new, KEY]), Random(1)).begin() as unit:
+        found = await unit.check_log(0, 9)
+        assert (found.wrong, found.unmarked) == ([2], 1)
+    await engine.dispose()

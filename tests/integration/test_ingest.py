@@ -82,9 +82,10 @@ async def test_what_says_nothing_new_wakes_nobody() -> None:
     store = MemoryStore()
     ingest = ingest_into(store)
     await ingest.ingest(TOPIC, [event(0, "A", time="2026-01-01T00:00:00Z")], {})
-    assert await ingest.ingest(TOPIC, [event(1, "B", time="2025-01-01T00:00:00Z")], {}) == 1
-    assert await ingest.ingest(TOPIC, [event(2, "B", time="2025-01-01T00:00:00Z")], {}) <= 1
-    assert (await held(store))[0] == "A"
+    assert await ingest.ingest(TOPIC, [event(1, "B", time="2025-01-01T00:00:00Z")], {}) == 0, "it is older"
+    assert await ingest.ingest(TOPIC, [event(2, "A", time="2026-01-02T00:00:00Z")], {}) == 0, "it is so already"
+    assert await ingest.ingest(TOPIC, [event(3, "C", time="2026-01-03T00:00:00Z")], {}) == 1
+    assert (await held(store))[0] == "C"
 
 
 async def test_a_new_record_has_no_history() -> None:

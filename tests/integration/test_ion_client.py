@@ -25,7 +25,7 @@ from syncd.core.values import Address, Field, Millis
 from syncd.engine.ports import Store
 from syncd.ion.client import IonClient
 from syncd.ion.gate import BudgetGate
-from syncd.ion.oauth import Credentials
+from syncd.ion.oauth import Credentials, paste
 from syncd.ion.wire import HttpWire
 from syncd.sim.ion import Account, Fault, IonOptions, IonServer, serve_app
 from syncd.store.memory import MemoryStore
@@ -65,6 +65,10 @@ class Rig:
             owner=options.pop("owner", "me"),
             **{**defaults, **options},
         )
+
+    async def paste(self, refresh: str) -> None:
+        async with self.store.begin() as unit:
+            await paste(Credentials(None), unit, refresh, self.clock.now())
 
     def fault(self, kind: str, operation: str = "*", **more: Any) -> None:
         self.account.faults.append(Fault(kind, operation, **more))
@@ -244,7 +248,7 @@ class TestCustody:
         async with rig() as world, world.client(token="dead") as client:
             with pytest.raises(Unauthorised):
                 await listed(client)
-            await client.custody.put("initial-refresh-token")
+            await world.paste("initial-refresh-token")
             assert len(await listed(client)) == 25
 
     async def test_another_configured_token_brings_it_back_too(self) -> None:
@@ -326,7 +330,7 @@ class TestCustodyUnderAttack:
             world.fault("slow", "token", seconds=0.5)
             waiting = asyncio.create_task(client.custody.bearer())
             await asyncio.sleep(0.2)
-            await client.custody.put("initial-refresh-token")
+            await world.paste("initial-refresh-token")
             await asyncio.gather(waiting, return_exceptions=True)
             assert len(await listed(client)) == 25
 

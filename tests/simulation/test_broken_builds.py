@@ -22,6 +22,7 @@ from syncd.core.values import Millis
 from syncd.engine import create, ingest, push, reconcile, sweep
 from syncd.engine.clock import SharedClock
 from syncd.engine.intents import Intents
+from syncd.engine.pair import load_pair
 from syncd.ion import gate
 from syncd.sim.campaign import Planned
 from syncd.sim.world import Accidents
@@ -85,15 +86,17 @@ def skip_the_fence(patch: pytest.MonkeyPatch) -> None:
 
 def trust_a_short_sweep(patch: pytest.MonkeyPatch) -> None:
     """Whoever three listings left out is gone, though they were short, and nobody asks ION for it."""
-    update = push.Pusher._update
+    look = push.Pusher._look_and_push
 
-    async def believing(self: Any, claim: Any, pair: Any, link: Any, slots: Any, need: Any) -> None:
-        if pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
-            return await self._not_there(claim, link.ion_id)
-        return await update(self, claim, pair, link, slots, need)
+    async def believing(self: Any, claim: Any, slots: Any) -> None:
+        async with self._store.begin() as unit:
+            pair = await load_pair(unit, claim.subject)
+        if pair.link is not None and pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
+            return await self._not_there(claim, pair.link.ion_id)
+        return await look(self, claim, slots)
 
     patch.setattr(sweep, "judge", lambda *_: SweepOutcome.COMPLETE)
-    patch.setattr(push.Pusher, "_update", believing)
+    patch.setattr(push.Pusher, "_look_and_push", believing)
     patch.setattr(simulation, "Accidents", partial(Accidents, ion=0.4))
 
 

@@ -34,9 +34,7 @@ def test_a_topic_full_of_garbage_holds_up_nobody(make_world: MakeWorld) -> None:
     world.topics.edit("C1", **customer())
     world.start()
     world.linked("C1")
-    letters = eventually(
-        lambda: (found := world.json("dead-letters", "list")) and len(found) >= 16 and found, "16 letters"
-    )
+    letters = eventually(lambda: (found := world.look("dead-letters")) and len(found) >= 16 and found, "16 letters")
     reasons = {letter["reason"] for letter in letters}
     assert reasons == {"undecodable", "wrong-type", "key-mismatch", "far-future", "over-long"}
     told = world.topics.read(world.topics.dead_letters)
@@ -65,9 +63,10 @@ def test_a_customer_that_ion_refuses_is_set_aside_and_tried_when_it_changes(make
     world.linked("C2")
 
 
-def _waits(world: World, crm_id: str) -> str | None:
+def _waits(world: World, crm_id: str) -> str:
     found = world.syncd("links", "show", crm_id, "--json")
-    return json.loads(found.stdout)["waits_for"] if found.returncode == 0 else None
+    holds = json.loads(found.stdout)["waits_for"] if found.returncode == 0 else []
+    return "; ".join(f"{hold['kind']}: {hold['reason']} {hold['fields']}" for hold in holds)
 
 
 @pytest.mark.parametrize("fault", ["html", "half-json", "page-twice", "page-missing", "unauthorised", "status"])
@@ -76,12 +75,12 @@ def test_a_broken_sweep_changes_nothing_and_the_next_one_goes_on(
 ) -> None:
     world = make_world(dialect=dialect, customers=30, calls_per_minute=2000)
     world.start(SYNCD_ION__PAGE_SIZE="10", SYNCD_SYNC__CREATE_IN_CRM="false")
-    eventually(lambda: world.json("status")["last_sweep"], "a sweep")
+    eventually(lambda: world.look("status")["last_sweep"], "a sweep")
     before = len(world.ion.journal("list"))
     world.ion.fault(fault, "list", skip=1, count=3, code=429)
     eventually(lambda: len(world.ion.journal("list")) > before + 12, "more sweeps", 60)
     status = eventually(
-        lambda: (s := world.json("status"))["last_sweep"]["outcome"] == "complete" and s, "a complete sweep again", 60
+        lambda: (s := world.look("status"))["last_sweep"]["outcome"] == "complete" and s, "a complete sweep again", 60
     )
     assert status["last_sweep"]["customers"] == 30
     assert status["holds"]["review"] == 30
@@ -149,7 +148,7 @@ def test_a_database_newer_than_the_code_is_refused(make_world: MakeWorld, sqlite
 def test_the_check_says_what_is_wrong_with_each_part(make_world: MakeWorld) -> None:
     world = make_world(dialect="live", customers=7)
     world.start()
-    eventually(lambda: world.json("status")["last_sweep"], "a sweep")
+    eventually(lambda: world.look("status")["last_sweep"], "a sweep")
     fine = world.syncd("check")
     assert fine.returncode == 0, fine.stdout + fine.stderr
     assert "Connected to TD SYNNEX ION: 7 customers visible" in fine.stdout
@@ -167,7 +166,7 @@ def test_a_deletion_in_the_crm_stops_the_pair_and_touches_ion_never(make_world: 
     calls = len(world.ion.journal("update"))
     world.topics.send("C1", None)
     world.topics.flush()
-    eventually(lambda: world.json("links", "list", "--state", "deleted-in-crm"), "the link's state")
+    eventually(lambda: world.look("links?state=deleted-in-crm"), "the link's state")
     world.ion.edit(ion_id, company="Edited after the deletion")
     sweeps = len(world.ion.journal("list"))
     eventually(lambda: len(world.ion.journal("list")) > sweeps + 3, "more sweeps")

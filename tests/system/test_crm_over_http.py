@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,34 @@ import pytest
 from tests.parts.world import Process, eventually, http
 from tests.system.conftest import MakeWorld
 from tests.system.test_day import customer
+
+
+def test_edits_whose_events_were_lost_are_asked_of_the_crm(make_world: MakeWorld, tmp_path: Path) -> None:
+    """The topic keeps events for too short a time, and syncd was away for longer."""
+    world = make_world(dialect="live", customers=3, calls_per_minute=600)
+    environ = {
+        name: world.environ[name]
+        for name in ("SYNCD_KAFKA__BOOTSTRAP_SERVERS", "SYNCD_KAFKA__EVENTS_TOPIC", "SYNCD_KAFKA__COMMANDS_TOPIC")
+    }
+    crm = Process(["sim", "crm", "--port", "0"], environ, tmp_path / "crm.log")
+    try:
+        url = crm.wait_for("listens at").rsplit(" ", 1)[-1]
+        world.environ |= {"SYNCD_CRM__SINK": "http", "SYNCD_CRM__URL": url}
+        world.start()
+        eventually(lambda: world.count_linked() == 3, "all are linked")
+        world.wait_until_idle()
+        world.stop()
+        for crm_id in world.links():
+            http("PATCH", f"{url}/_sim/customers/{crm_id}", {"title": f"Unheard of {crm_id}"})
+        time.sleep(1)  # until Kafka has the events that are to be lost
+        world.topics.forget_all()
+        world.start()
+        wanted = {f"Unheard of {crm_id}" for crm_id in world.links()}
+        eventually(lambda: {c["title"] for c in world.ion.customers().values()} == wanted, "they are in ION", 60)
+        world.wait_until_idle()
+        assert {http("GET", f"{url}/customers/{crm_id}")["title"] for crm_id in world.links()} == wanted
+    finally:
+        crm.stop()
 
 
 @pytest.mark.parametrize("sink", ["http", "kafka"])
@@ -34,6 +63,6 @@ def test_both_sides_meet(make_world: MakeWorld, sink: str, tmp_path: Path) -> No
         world.wait_until_idle()
         assert len(world.ion.customers()) == len(http("GET", f"{url}/customers")) == 3
         assert world.json("conflicts") == []
-        eventually(lambda: world.json("status")["commands_open"] == 0, "no command waits for an answer", 20)
+        eventually(lambda: world.look("status")["commands_open"] == 0, "no command waits for an answer", 20)
     finally:
         crm.stop()

@@ -94,7 +94,7 @@ def test_of_two_edits_of_one_field_one_wins_and_the_loser_is_kept(
         time.sleep(3)
         edit()
     world.start()
-    [conflict] = eventually(lambda: world.json("conflicts"), "the conflict is listed")
+    [conflict] = eventually(lambda: world.look("conflicts"), "the conflict is listed")
     kept, lost = ("From the CRM", "From ION") if winner == "crm" else ("From ION", "From the CRM")
     assert (conflict["winner"], conflict["winning"], conflict["losing"]) == (winner, kept, lost)
     assert conflict["rule"] == rule

@@ -29,7 +29,7 @@ def test_a_lost_database_is_put_together_again(make_world: MakeWorld, dialect: s
     world.start()
     for number in range(COUNT):
         world.topics.edit(f"C{number}", **customer(f"Company {number}"))
-    eventually(lambda: len(world.links()) == COUNT, "everybody is linked", 60)
+    eventually(lambda: world.count_linked() == COUNT, "everybody is linked", 60)
     world.ion.fault("respell", "update")
     world.topics.edit("C0", company="Spelt by ION")
     eventually(lambda: "SPELT BY ION" in {row["company"] for row in world.ion.customers().values()}, "the spelling")

@@ -64,7 +64,7 @@ def test_three_replicas_start_at_once_and_refresh_one_token(make_world: MakeWorl
     world.start_at_once(REPLICAS)
     for number in range(9):
         world.topics.edit(f"C{number}", **customer(f"Company {number}"))
-    eventually(lambda: len(world.links()) == 9, "everybody is linked", 60)
+    eventually(lambda: world.count_linked() == 9, "everybody is linked", 60)
     assert world.ion.state()["refreshes"] == 1, "one of them refreshed, the others took what it got"
     for round_ in range(3):
         http("POST", f"{world.ion.url}/_sim/tokens/expire-access")
@@ -82,7 +82,7 @@ def test_a_replica_that_was_stopped_longer_than_its_leases_comes_back_and_change
     world = three_daemons(make_world)
     for number in range(20):
         world.topics.edit(f"C{number}", **customer(f"Company {number}"))
-    eventually(lambda: len(world.links()) == 20, "everybody is linked", 60)
+    eventually(lambda: world.count_linked() == 20, "everybody is linked", 60)
     world.wait_until_idle()
     world.ion.fault("slow", "update", count=6, seconds=2)
     for number in range(20):
@@ -107,7 +107,7 @@ def test_a_crowd_of_edits_costs_a_write_each_and_a_listing(make_world: MakeWorld
     world = three_daemons(make_world, dialect)
     for number in range(40):
         world.topics.edit(f"C{number}", **customer(f"Company {number}"))
-    eventually(lambda: len(world.links()) == 40, "everybody is linked", 90)
+    eventually(lambda: world.count_linked() == 40, "everybody is linked", 90)
     world.wait_until_idle()
     before = len(world.ion.journal())
     for number in range(40):
@@ -125,7 +125,7 @@ def test_partitions_that_move_repeat_no_effect(make_world: MakeWorld) -> None:
         for number in range(12):
             world.topics.edit(f"C{number}", **customer(f"Company {number}", title=f"Title {round_}"))
         world.start(f"late-{round_}")  # each that comes takes partitions from the others
-    eventually(lambda: len(world.links()) == 12, "everybody is linked", 60)
+    eventually(lambda: world.count_linked() == 12, "everybody is linked", 60)
     eventually(lambda: {row["title"] for row in world.ion.customers().values()} == {"Title 3"}, "the last titles", 60)
     world.wait_until_idle()
     assert len(world.ion.customers()) == 12
@@ -151,7 +151,7 @@ def test_everything_may_be_away_when_it_starts(broker: Kafka, own_postgres: Post
         broker.start()
         eventually(lambda: "kafka" not in ready(world, "one")[1], "Kafka is found", 60)
         world.topics.edit("C1", **customer())
-        eventually(lambda: world.json("status")["pending"]["decide"] == 1, "the event is taken in all the same")
+        eventually(lambda: world.look("status")["pending"]["decide"] == 1, "the event is taken in all the same")
         world.stop(name="one")
         world.environ["SYNCD_ION__URL"] = address
         world.start("one")
@@ -175,7 +175,7 @@ def test_each_side_goes_away_and_work_goes_on_where_it_can(
         broker.kill()
         world.ion.edit(ion_id, title="While Kafka is away")
         eventually(lambda: "kafka" in ready(world, "one")[1], "Kafka is missed", 60)
-        eventually(lambda: world.json("status")["commands_open"] == 1, "ION's edit waits for Kafka")
+        eventually(lambda: world.look("status")["commands_open"] == 1, "ION's edit waits for Kafka")
         broker.start()
         eventually(lambda: len(world.commands()) >= 1, "and goes out once it is back", 60)
 
@@ -213,7 +213,7 @@ def test_the_previous_version_runs_beside_this_one(make_world: MakeWorld, tmp_pa
     assert json.loads(world.syncd("db", "current", "--json").stdout)["current"] == json.loads(old.stdout)["newest"]
     for number in range(2, 8):
         world.topics.edit(f"C{number}", **customer(f"Company {number}"))
-    eventually(lambda: len(world.links()) == 7, "both work", 60)
+    eventually(lambda: len(world.json("links", "list")) == 7, "both work", 60)
     world.stop(signal.SIGKILL, "old")
     start_old("old-again")
     world.stop(name="new")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 from tests.parts.world import World, eventually
 from tests.system.conftest import MakeWorld
@@ -52,8 +55,7 @@ def test_a_candidate_that_is_rejected_is_not_suggested_again(make_world: MakeWor
     world, ion_id = doubtful_world(make_world, "live")
     assert world.syncd("links", "reject", "C1", ion_id).returncode == 0
     eventually(lambda: len(world.ion.customers()) == 2, "a customer of its own in ION")
-    eventually(lambda: "C1" in world.links(), "C1 linked")
-    assert world.links()["C1"] != ion_id
+    assert world.linked("C1") != ion_id
     eventually(lambda: [c for c in world.commands() if c["type"] == "syncd.customer.create"], "the other in the CRM")
     assert cases(world) == {}
 
@@ -120,3 +122,72 @@ def test_a_file_that_is_no_csv_is_said_to_be_none(make_world: MakeWorld, tmp_pat
         done = world.syncd("links", "import", str(tmp_path / "bad.csv"))
         assert (done.returncode, "Traceback" in done.stderr) == (1, False)
         assert "bad.csv" in done.stderr
+
+
+def note_another(world: World, **values: str) -> None:
+    world.topics.send("C1", {"type": "changed", "id": "C1", "ion_id": "somebody-else", "customer": values})
+    world.topics.flush()
+
+
+def test_a_linked_pair_that_drifts_apart_is_asked_about(make_world: MakeWorld) -> None:
+    """The CRM says of its linked customer that it belongs to another one in ION."""
+    world, ion_id = linked_world(make_world, "live")
+    world.wait_until_idle()
+    note_another(world, title="Synced all the same")
+    eventually(lambda: world.ion.customers()[ion_id]["title"] == "Synced all the same", "the edit in ION")
+    case = eventually(lambda: cases(world).get("crm:C1"), "the pair in review") or {}
+    assert "notes ION customer somebody-else" in case["reason"]
+    assert [c["ion_id"] for c in case["candidates"]] == [ion_id]
+    assert world.syncd("pause").returncode == 0
+    world.topics.edit("C1", title="Synced again")
+    eventually(lambda: plan(world)["total"] == 1, "the edit waits")
+    assert "crm:C1" in cases(world), "and the question stays"
+    assert world.syncd("links", "accept", "C1", ion_id).returncode == 0
+    again = world.syncd("links", "add", "C1", ion_id)
+    assert (again.returncode, "are linked already" in again.stderr) == (1, True)
+    assert world.syncd("resume").returncode == 0
+    eventually(lambda: world.ion.customers()[ion_id]["title"] == "Synced again", "the edit in ION")
+    rescored(world)
+    assert (cases(world), world.links()) == ({}, {"C1": ion_id}), "a person said so"
+
+
+def rescored(world: World) -> None:
+    """Start anew, and wait until all were looked at again, twice."""
+    world.stop()
+    world.start(SYNCD_RESCORE__INTERVAL_SECONDS="1")
+    eventually(lambda: world.daemons["daemon"].said().count('"rescored"') > 1, "all were looked at again")
+
+
+def test_who_was_refused_for_its_email_is_not_sent_again(make_world: MakeWorld) -> None:
+    world, ion_id = linked_world(make_world, "seed")
+    email = world.ion.customers()[ion_id]["email"]
+    world.topics.edit("C2", **customer("Somebody Else", email=email))
+    eventually(lambda: "crm:C2" in cases(world), "the other in review")
+    world.wait_until_idle()
+    creates = len(world.ion.journal("create"))
+    rescored(world)
+    assert "crm:C2" in cases(world)
+    assert len(world.ion.journal("create")) == creates
+
+
+def test_an_old_link_is_looked_at_again_and_taken_apart_where_a_person_says_so(make_world: MakeWorld) -> None:
+    """A link that an older syncd made and this one would not."""
+    world, ion_id = linked_world(make_world, "live")
+    note_another(world)
+    eventually(lambda: "crm:C1" in cases(world), "the pair in review")
+    world.wait_until_idle()
+    world.stop()
+    asyncio.run(_forget_holds(world.environ["SYNCD_DATABASE__URL"]))
+    assert cases(world) == {}
+    world.start(SYNCD_RESCORE__INTERVAL_SECONDS="1")
+    eventually(lambda: "crm:C1" in cases(world), "the pair in review again")
+    assert world.links() == {"C1": ion_id}, "it stands until somebody says otherwise"
+    assert world.syncd("pause").returncode == 0
+    assert world.syncd("links", "reject", "C1", ion_id).returncode == 0
+    assert world.links() == {}
+
+
+async def _forget_holds(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("DELETE FROM holds")
+    await connection.close()

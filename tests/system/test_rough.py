@@ -37,7 +37,7 @@ def test_three_hundred_edits_drain_within_the_budget(make_world: MakeWorld, dial
     world.start(
         SYNCD_POLL__INTERVAL_SECONDS="5", SYNCD_GUARD__MAX_PERCENT="0"
     )  # all customers edited at once, on purpose
-    eventually(lambda: len(world.links()) == 300, "all are linked", 60)
+    eventually(lambda: world.count_linked() == 300, "all are linked", 60)
     for crm_id in ids:
         world.topics.send(crm_id, {"type": "changed", "id": crm_id, "customer": {"company": f"Edited {crm_id}"}})
     world.topics.flush()
@@ -65,7 +65,7 @@ def test_a_stop_in_the_middle_of_a_flood_loses_nothing(make_world: MakeWorld, di
     world = make_world(dialect=dialect, customers=0, calls_per_minute=2000)
     ids = hold_customers(world, 60)
     world.start(SYNCD_GUARD__MAX_PERCENT="0")  # a flood on purpose
-    eventually(lambda: len(world.links()) == 60, "all are linked", 60)
+    eventually(lambda: world.count_linked() == 60, "all are linked", 60)
     for round_ in range(4):
         for crm_id in ids:
             event = {"type": "changed", "id": crm_id, "customer": {"phone": f"+1813555010{round_}"}}
@@ -138,7 +138,7 @@ def test_nothing_is_written_in_the_two_minutes_after_both_sides_are_equal(
         "C1", {"type": "changed", "id": "C1", "caused_by": command["id"], "customer": command["data"]["set"]}
     )
     world.topics.flush()
-    eventually(lambda: world.json("status")["commands_open"] == 0, "the answer is taken")
+    eventually(lambda: world.look("status")["commands_open"] == 0, "the answer is taken")
     world.wait_until_idle()
     before = (len(world.ion.journal("update")), len(world.ion.journal("create")), len(world.commands()))
     time.sleep(120)
@@ -151,7 +151,7 @@ def test_a_create_whose_answer_is_lost_happens_once(make_world: MakeWorld, diale
     world.start(SYNCD_ION__TIMEOUT_SECONDS="2", SYNCD_SYNC__CREATE_IN_CRM="false")
     world.ion.fault(fault, "create")
     world.topics.edit("C1", **customer())
-    ion_id = eventually(lambda: world.links().get("C1"), "it was found and linked", 60)
+    ion_id = world.linked("C1", 60)
     world.wait_until_idle()
     assert len(world.ion.journal("create")) == 1
     assert [i for i, row in world.ion.customers().items() if row["company"] == "Acme Ltd"] == [ion_id]
@@ -164,7 +164,7 @@ def test_a_create_that_never_arrived_is_tried_again_once_its_absence_is_proven(
     world.start(SYNCD_ION__TIMEOUT_SECONDS="2")
     world.ion.fault("reset-before", "create")
     world.topics.edit("C1", **customer())
-    eventually(lambda: world.links().get("C1"), "created at the second try", 60)
+    world.linked("C1", 60)
     assert sum(row["company"] == "Acme Ltd" for row in world.ion.customers().values()) == 1
 
 
@@ -187,7 +187,7 @@ def test_first_contact_links_by_listing_alone_and_writes_only_what_differs(
     world.start(
         SYNCD_SYNC__CREATE_IN_ION="false", SYNCD_SYNC__CREATE_IN_CRM="false", SYNCD_POLL__INTERVAL_SECONDS="5"
     )
-    eventually(lambda: world.json("status")["links"].get("linked", 0) >= 1500, "the links", 120)
+    eventually(lambda: world.count_linked() >= 1500, "the links", 120)
     world.wait_until_idle(120)
     state = world.ion.state()
     assert world.json("status")["links"] == {"linked": 1500}

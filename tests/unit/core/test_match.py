@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from syncd.core.link import How
-from syncd.core.match import Keys, Match, Tier, Verdict, compare, keys_of, match, match_key
+from syncd.core.link import How, Link, LinkState
+from syncd.core.match import Keys, Match, Tier, Verdict, compare, drifted, keys_of, match, match_key
 from syncd.core.record import ION_NOTE, Position, Record, Sighting
-from syncd.core.values import Millis, Side
+from syncd.core.values import CrmId, IonId, Millis, Side
 
 
 def customer(
@@ -57,6 +59,28 @@ TIERS = [
 def test_tiers(mine: Record, theirs: Record, tier: Tier | None) -> None:
     found = compare(mine, theirs)
     assert (found and found.tier) is tier
+
+
+PAIRS = [
+    pytest.param(crm(), ion(), False, id="alike"),
+    pytest.param(crm(company="Other"), ion(), False, id="the same e-mail"),
+    pytest.param(crm(email="x@x.example"), ion(), False, id="the same company"),
+    pytest.param(
+        crm(company="Acme Ltd", email=None), ion(company="ACME Limited", email=None), False, id="alike enough"
+    ),
+    pytest.param(crm(company="Zebra", email="x@x.example", country="DE"), ion(), True, id="nothing alike"),
+    pytest.param(crm(company=None, email="x@x.example"), ion(), False, id="no company to compare"),
+    pytest.param(crm(company="Zebra", email=None), ion(company=None, email=None), False, id="none in ION either"),
+    pytest.param(crm(note="7", company="Zebra", email="x@x.example"), ion(), False, id="the CRM notes it"),
+    pytest.param(crm(note="8"), ion(), True, id="the CRM notes another"),
+]
+
+
+@pytest.mark.parametrize(("mine", "theirs", "is_apart"), PAIRS)
+def test_a_linked_pair_drifts_apart(mine: Record, theirs: Record, is_apart: bool) -> None:
+    link = Link(CrmId("C1"), IonId("7"), LinkState.LINKED, How.EMAIL_AND_COMPANY, Millis(1), {})
+    assert (drifted(link, mine, theirs) is not None) is is_apart
+    assert drifted(replace(link, how=How.PERSON), mine, theirs) is None, "a person said so"
 
 
 def test_one_clear_winner_links_by_itself() -> None:

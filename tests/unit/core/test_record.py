@@ -266,3 +266,12 @@ def test_a_reading_is_superseded_by_another_value_seen_since() -> None:
     assert not is_superseded(record, reading("new", 99, 120)), "the same value"
     assert not is_superseded(record, reading("newer still", 100, 120)), "asked for no earlier"
     assert not is_superseded(new_record(Side.ION, "7"), reading("old", 99, 120))
+
+
+def test_two_records_hold_the_same_whenever_their_newest_values_do() -> None:
+    told = observe(new_record(Side.CRM, "C1"), [edit("New", 20)])
+    older_told = observe(told, [edit("Old", 10)])
+    assert older_told != told
+    assert older_told.holds_as(told)
+    assert not observe(told, [edit("Newer", 30)]).holds_as(told)
+    assert not told.holds_as(new_record(Side.CRM, "C1"))

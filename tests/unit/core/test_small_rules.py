@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from syncd.core import errors
+from syncd.core.instants import instant, when
 from syncd.core.intent import LIFE, Intent, IntentState, Kind, intent_id
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.listing import Listing, SweepOutcome, judge
@@ -21,6 +22,7 @@ from syncd.core.values import (
     Millis,
     Side,
     Subject,
+    field_named,
     split_subject,
     subject_of,
     value_from_json,
@@ -28,7 +30,7 @@ from syncd.core.values import (
     values_from_json,
     values_to_json,
 )
-from syncd.core.work import Tokens
+from syncd.core.work import DeadLetter, Tokens, is_of
 
 
 def listing(customers: int = 100, read: bool = True, repeated: bool = False, announced: int | None = None) -> Listing:
@@ -215,3 +217,39 @@ def test_tokens_never_show_themselves() -> None:
 
 def test_writes_to_one_customer_keep_their_distance() -> None:
     assert replace(LINK, written_at=Millis(5_000)).writable_at == 15_000
+
+
+def test_an_instant_is_written_and_read_as_rfc_3339() -> None:
+    assert when(None) == ""
+    assert when(1_790_000_000_123) == "2026-09-21T14:13:20.123Z"
+    assert instant("2026-09-21T14:13:20.123Z") == instant("2026-09-21T14:13:20.123") == 1_790_000_000_123
+    assert instant("2026-09-21T16:13:20+02:00") == 1_790_000_000_000
+    for wrong in ("yesterday", ""):
+        with pytest.raises(errors.UserError, match="is no time"):
+            instant(wrong)
+
+
+def test_a_field_is_known_by_its_name() -> None:
+    assert field_named("company") is Field.COMPANY
+    with pytest.raises(errors.UserError, match="there is no field shoe-size: it is one of company"):
+        field_named("shoe-size")
+
+
+LETTERS = [
+    pytest.param(b"C1", None, True, id="the key is the id"),
+    pytest.param(b'{"id": 17}', b"rubbish", False, id="the key holds another id"),
+    pytest.param(b'{"id": "C1"}', b"{", True, id="the key holds the id"),
+    pytest.param(None, b'{"type": "changed", "id": "C1"}', True, id="a plain event"),
+    pytest.param(None, b'{"specversion": "1.0", "subject": "C1"}', True, id="a CloudEvent"),
+    pytest.param(None, b'{"payload": {"op": "u", "after": {"id": "C1"}}}', True, id="a Debezium row in an envelope"),
+    pytest.param(None, b'{"op": "d", "before": {"id": "C1"}, "after": null}', True, id="a bare Debezium row"),
+    pytest.param(None, b'{"id": "C2", "customer": {"phone": "C1"}}', False, id="another's, who has that value"),
+    pytest.param(None, b'["C1"]', False, id="no object"),
+    pytest.param(None, None, False, id="nothing at all"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "is_mine"), LETTERS)
+def test_whose_dead_letter_it_is(key: bytes | None, value: bytes | None, is_mine: bool) -> None:
+    letter = DeadLetter("crm.customers", 0, 1, "undecodable", "", Millis(0), key, value)
+    assert is_of(letter, "C1") is is_mine

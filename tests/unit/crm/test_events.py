@@ -131,7 +131,7 @@ def test_a_stamp_a_little_in_the_future_is_the_time_of_receipt_and_counted() -> 
 
 def test_refusals_name_their_command() -> None:
     event = {"type": "command-rejected", "caused_by": "cmd", "customer": {"reason": "locked"}}
-    assert decode(event) == Refusal("plain", None, "cmd", "locked")
+    assert decode(event) == Refusal("plain", None, "cmd", "locked", Millis(NOW - 1_000))
 
 
 KEYS = ["C1", '"C1"', '{"id":"C1"}', '{"schema":{},"payload":{"id":"C1"}}']

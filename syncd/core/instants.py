@@ -1,0 +1,25 @@
+"""Instants as people and machines read them: RFC 3339, UTC, to the millisecond."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from syncd.core.errors import UserError
+from syncd.core.values import Millis
+
+
+def when(at: int | None) -> str:
+    """An instant as text; the empty text for none."""
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def instant(text: str) -> Millis:
+    """What ``when`` printed, back as an instant; without a zone it is taken as UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return Millis(round(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise UserError(f"{text!r} is no time: give it as 2026-05-04T09:30:00.000Z") from None
