@@ -20,9 +20,10 @@ from syncd.core.errors import BadConfiguration, StoreAway, UserError
 from syncd.core.values import Millis
 from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, create_topics
 from syncd.crm.rest import RestSink
-from syncd.daemon import Daemon, Outside, build, make_desk, make_gate, make_ion, owner_name
+from syncd.daemon import Daemon, Outside, build, make_desk, make_gate, make_ingest, make_ion, owner_name
 from syncd.engine.clock import SharedClock
 from syncd.engine.desk import Desk
+from syncd.engine.ingest import Ingest
 from syncd.engine.ports import Clock, Store
 from syncd.engine.rebuild import is_unfinished
 from syncd.ion.client import IonClient
@@ -55,6 +56,11 @@ async def desk_of(settings: Settings, store: SqlStore) -> Desk:
     """What a person does at the command line, beside the daemons on the same store."""
     mapping, clock = load_mapping(settings.mapping_file), await store_clock(store)
     return make_desk(settings, mapping, store, clock, store.fingerprint, Metrics())
+
+
+async def ingest_of(settings: Settings, store: SqlStore) -> Ingest:
+    """What a command takes events in with, beside the daemons on the same store."""
+    return make_ingest(settings, load_mapping(settings.mapping_file), store, await store_clock(store), Metrics())
 
 
 @asynccontextmanager

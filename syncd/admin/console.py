@@ -25,10 +25,10 @@ from syncd import __version__
 from syncd.admin import api, views
 from syncd.admin.access import COOKIE, LOCAL, Access, Session, is_of_session
 from syncd.core.errors import NotFound, StoreAway, UserError
-from syncd.core.instants import instant
+from syncd.core.instants import ago, instant
 from syncd.core.link import LinkState
 from syncd.core.work import HoldKind
-from syncd.engine.desk import NEW_LINK, Desk
+from syncd.engine.desk import KNOWN_LINK, NEW_LINK, Desk
 from syncd.engine.tries import insist
 
 log = structlog.get_logger()
@@ -95,7 +95,7 @@ async def show_customer(desk: Desk, query: Query) -> dict[str, Any]:
 
 
 async def show_import(desk: Desk, _: Query) -> dict[str, Any]:
-    return {"told": None, "csv": "", "rows": ROWS}
+    return {"csv": None}
 
 
 async def show_review(desk: Desk, query: Query) -> dict[str, Any]:
@@ -256,15 +256,6 @@ def moment(at: str) -> str:
     return at[:19].replace("T", " ")
 
 
-def ago(seconds: float | None) -> str:
-    if seconds is None:
-        return "never"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 FILTERS: Mapping[str, Callable[..., str]] = {"shown": shown, "ago": ago, "moment": moment}
 
 
@@ -364,7 +355,10 @@ class Door:
         async def show(session: Session, desk: Desk, form: dict[str, str]) -> web.Response:
             csv = await _uploaded(request, "file")
             told = await api.import_links(desk, api.LinkFile(csv=csv), session.name)
-            found = {"title": "Links from a file", "told": told.lines, "csv": csv, "rows": ROWS}
+            new = [line for line in told.lines if line.what == NEW_LINK]
+            wrong = [line for line in told.lines if line.what not in (NEW_LINK, KNOWN_LINK)]
+            counts = {"new": len(new), "wrong": len(wrong), "known": len(told.lines) - len(new) - len(wrong)}
+            found = {"title": "Links from a file", "csv": csv, "counts": counts, "lines": wrong + new, "rows": ROWS}
             return self._render(request, session, "import.html", found)
 
         return await self._with_form(request, show)

@@ -133,12 +133,9 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def ago(seconds: float | None) -> str:
-    if seconds is None:
-        return "never"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    from syncd.core import instants  # here, so that `--help` need not load it
+
+    return instants.ago(seconds)
 
 
 def shown(value: object) -> str:

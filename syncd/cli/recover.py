@@ -45,15 +45,14 @@ def rebuild(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 async def _rebuild(settings: Settings) -> Rebuilt:
-    from syncd.app import kafka_access, only_daemon, open_ion, store_clock
+    from syncd.app import ingest_of, kafka_access, only_daemon, open_ion, store_clock
     from syncd.core.errors import UserError
     from syncd.core.listing import SweepOutcome
     from syncd.crm.kafka import read_spans, spans_of
-    from syncd.daemon import make_facts, make_gate, make_ingest
+    from syncd.daemon import make_facts, make_gate
     from syncd.engine import rebuild
     from syncd.engine.crowd import Crowds
     from syncd.engine.sweep import Sweeper
-    from syncd.mapping import load_mapping
     from syncd.metrics import Metrics
     from syncd.opening import open_store
 
@@ -66,7 +65,7 @@ async def _rebuild(settings: Settings) -> Rebuilt:
             async for batch in read_spans(access, kafka.links_topic, await spans_of(access, kafka.links_topic)):
                 rebuild.take_links(remembered, batch.events, rebuilt)
                 step(batch.read, batch.total)
-        ingest = make_ingest(settings, load_mapping(settings.mapping_file), store, clock, Metrics())
+        ingest = await ingest_of(settings, store)
         with progress("events") as step:
             spans = await spans_of(access, kafka.events_topic)
             ends = {number: span.stop for number, span in spans.items()}

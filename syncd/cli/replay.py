@@ -15,7 +15,6 @@ from syncd.cli.output import AsJson, print_json, print_table, progress, settings
 
 if TYPE_CHECKING:
     from syncd.crm.kafka import Batch
-    from syncd.engine.ingest import Ingest
     from syncd.engine.replay import Rehearsed, Replayed
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
@@ -152,6 +151,7 @@ async def _replay(
 async def _take_again(
     settings: Settings, store: SqlStore, source: Source, customer: str | None, *, is_anew: bool
 ) -> Replayed:
+    from syncd.app import ingest_of
     from syncd.engine.replay import Replay
 
     replay = Replay(store, await ingest_of(settings, store), f"{source.choice} {customer or ''}", customer)
@@ -177,7 +177,7 @@ async def _take_again(
 
 
 async def _rehearse(settings: Settings, store: SqlStore, source: Source, customer: str | None) -> Rehearsed:
-    from syncd.app import desk_of
+    from syncd.app import desk_of, ingest_of
     from syncd.engine.replay import Rehearsal
 
     policy = await (await desk_of(settings, store)).policy()
@@ -235,12 +235,3 @@ def _show_rehearsed(found: Rehearsed, *, as_json: bool) -> None:
         f"{found.events} events; they say something new of {found.told_anew} customers,"
         f" {found.unlinked} of them without a link: those would be matched, or created. Nothing was stored."
     )
-
-
-async def ingest_of(settings: Settings, store: SqlStore) -> Ingest:
-    from syncd.app import store_clock
-    from syncd.daemon import make_ingest
-    from syncd.mapping import load_mapping
-    from syncd.metrics import Metrics
-
-    return make_ingest(settings, load_mapping(settings.mapping_file), store, await store_clock(store), Metrics())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd.cli.output import AsJson, person, print_json, print_table, progress, settings_of, shown, with_desk
-from syncd.cli.replay import Source, ingest_of
+from syncd.cli.replay import Source
 
 if TYPE_CHECKING:
     from syncd.core.verify import Difference
@@ -68,7 +68,7 @@ def _difference_json(difference: Difference) -> dict[str, Any]:
 
 
 async def _verify(settings: Settings, *, is_quick: bool) -> Verdict:
-    from syncd.app import desk_of, open_ion, store_clock
+    from syncd.app import desk_of, ingest_of, open_ion, store_clock
     from syncd.core.verify import Latest
     from syncd.engine.verify import Verifier
     from syncd.opening import open_store

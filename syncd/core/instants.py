@@ -15,6 +15,16 @@ def when(at: int | None) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def ago(seconds: float | None) -> str:
+    """A span of time as people read it, in one unit."""
+    if seconds is None:
+        return "never"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def instant(text: str) -> Millis:
     """What ``when`` printed, back as an instant; without a zone it is taken as UTC."""
     try:

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from syncd.core import errors
-from syncd.core.instants import instant, when
+from syncd.core.instants import ago, instant, when
 from syncd.core.intent import LIFE, Intent, IntentState, Kind, intent_id
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.listing import Listing, SweepOutcome, judge
@@ -217,6 +217,22 @@ def test_tokens_never_show_themselves() -> None:
 
 def test_writes_to_one_customer_keep_their_distance() -> None:
     assert replace(LINK, written_at=Millis(5_000)).writable_at == 15_000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (None, "never"),
+        (0, "0 s"),
+        (119.4, "119 s"),
+        (120, "2 min"),
+        (7_199, "120 min"),
+        (7_200, "2 h"),
+        (172_800, "2 d"),
+    ],
+)
+def test_a_span_of_time_is_told_in_one_unit(seconds: float | None, told: str) -> None:
+    assert ago(seconds) == told
 
 
 def test_an_instant_is_written_and_read_as_rfc_3339() -> None:
