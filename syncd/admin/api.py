@@ -86,6 +86,12 @@ class Customer(Question):
     """A CRM id, or an ION id as ``ion:ID``."""
 
 
+class Find(Question):
+    find: Id
+    """An id, or a part of the company or the e-mail."""
+    limit: Limit = 100
+
+
 class Story(Customer):
     field: FieldName | None = None
 
@@ -222,6 +228,10 @@ async def reject(desk: Desk, ask: Pair, by: str) -> Done:
     return Done(done=True)
 
 
+async def find(desk: Desk, ask: Find, by: str) -> list[views.Found]:
+    return views.many(views.Found, await desk.find(ask.find, ask.limit))
+
+
 async def explain(desk: Desk, ask: Story, by: str) -> views.Explanation:
     return views.Explanation.of(await desk.explain(ask.customer, ask.field))
 
@@ -308,6 +318,7 @@ OPERATIONS = (
     Operation(GET, "/v1/review", "Who waits to be told whom it is", Page, list[views.Case], list_review),
     Operation(POST, "/v1/review/accept", "These two are one, as suggested", Pair, Done, accept),
     Operation(POST, "/v1/review/reject", "These two are not one", Pair, Done, reject),
+    Operation(GET, "/v1/customers", "Customers of either side, by name", Find, list[views.Found], find),
     Operation(GET, "/v1/customers/{customer}", "One customer's story", Story, views.Explanation, explain),
     Operation(POST, "/v1/customers/{customer}/erase", "Erase what is kept of its past", Customer, Erased, erase),
     Operation(GET, "/v1/conflicts", "Values that lost", Conflicts, list[views.Conflict], list_conflicts),

@@ -8,7 +8,7 @@ session's CSRF token; every value is escaped by the templates.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,12 @@ from pydantic import ValidationError
 from syncd import __version__
 from syncd.admin import api, views
 from syncd.admin.access import COOKIE, LOCAL, Access, Session, is_of_session
+from syncd.core.decide import Rule
 from syncd.core.errors import NotFound, StoreAway, UserError
+from syncd.core.guard import GuardState
 from syncd.core.instants import ago, instant
 from syncd.core.link import LinkState
+from syncd.core.values import Millis, Side
 from syncd.core.work import HoldKind
 from syncd.engine.desk import KNOWN_LINK, NEW_LINK, Desk
 from syncd.engine.tries import insist
@@ -46,6 +49,9 @@ SAID = "syncd_said"
 """The cookie that carries what an action did to the next page, signed, once."""
 LOCAL_PATH = re.compile(r"/(?![/\\])[\x21-\x7e]*")
 ROWS = 50
+CASES = 10
+"""Rows, and cases to review, on one page."""
+FRESH_SECONDS = 10
 
 
 class Probed(Protocol):
@@ -76,22 +82,46 @@ async def show_overview(desk: Desk, _: Query) -> dict[str, Any]:
     return {
         "status": views.Status.of(await desk.status()),
         "divergences": views.many(views.Divergence, (await desk.divergences())[:ROWS]),
-        "conflicts": views.many(views.Conflict, await desk.conflicts(None, None, 5)),
+        **await _put_aside(desk, None, None, 5),
     }
+
+
+async def _put_aside(desk: Desk, customer: str | None, before: Millis | None, rows: int) -> dict[str, Any]:
+    found = await desk.conflicts(customer, before, rows)
+    return {"conflicts": views.many(views.Conflict, found), "put_back": await desk.put_back(found)}
 
 
 async def show_customers(desk: Desk, query: Query) -> dict[str, Any]:
     if find := query.get("find", "").strip():
-        raise web.HTTPSeeOther(f"/customers/{quote(find, safe=':')}")
+        return await _found(desk, find)
     state = LinkState(query["state"]) if query.get("state") in list(LinkState) else None
     links = await desk.links(state, query.get("after", ""), ROWS)
-    return {"links": views.many(views.Link, links), "states": list(LinkState), "state": state, "rows": ROWS}
+    companies = await desk.companies([link.crm_id for link in links])
+    return {"links": views.many(views.Link, links), "companies": companies, "state": state, "find": ""}
+
+
+async def _found(desk: Desk, find: str) -> dict[str, Any]:
+    """Who is meant, or who may be: a linked pair is found by its CRM's side."""
+    asked = api.Find.model_validate({"find": find[:200]}).find
+    found = views.many(views.Found, await desk.find(asked.removeprefix("ion:"), ROWS))
+    met = {one.customer for one in found}
+    found = [one for one in found if one.side is Side.CRM or one.crm_id not in met]
+    if asked in met or len(found) == 1:
+        only = asked if asked in met else found[0].customer
+        raise web.HTTPSeeOther(f"/customers/{quote(only, safe=':')}")
+    return {"found": found, "find": find, "state": None}
 
 
 async def show_customer(desk: Desk, query: Query) -> dict[str, Any]:
     found = views.Explanation.of(await desk.explain(query["customer"]))
-    aside = await desk.conflicts(found.crm_id, None, ROWS) if found.crm_id else []
-    return {"customer": found, "name": query["customer"], "conflicts": views.many(views.Conflict, aside)}
+    aside = await _put_aside(desk, found.crm_id, None, ROWS) if found.crm_id else {"conflicts": [], "put_back": set()}
+    company = next((seen[0].value for seen in _shown_by(found, "company")), "")
+    return {"customer": found, "name": query["customer"], "company": company, **aside}
+
+
+def _shown_by(found: views.Explanation, field: str) -> list[list[views.Seen]]:
+    told = found.fields.get(field)
+    return [] if told is None else [side for side in (told.crm, told.ion) if side]
 
 
 async def show_import(desk: Desk, _: Query) -> dict[str, Any]:
@@ -99,12 +129,23 @@ async def show_import(desk: Desk, _: Query) -> dict[str, Any]:
 
 
 async def show_review(desk: Desk, query: Query) -> dict[str, Any]:
-    return {"cases": views.many(views.Case, await desk.cases(query.get("after", ""), 10)), "rows": 10}
+    found = views.many(views.Case, await desk.cases(query.get("after", ""), CASES))
+    return {"cases": list(_each_pair_once(found)), "last": found[-1].subject if len(found) >= CASES else None}
+
+
+def _each_pair_once(cases: Iterable[views.Case]) -> Iterator[views.Case]:
+    """Two who may be one both wait: whoever settles it from one side need not see the other's."""
+    shown = set[tuple[str, str]]()
+    for case in cases:
+        pairs = {(each.crm_id, each.ion_id) for each in case.candidates}
+        if not pairs or not pairs <= shown:
+            yield case
+        shown |= pairs
 
 
 async def show_conflicts(desk: Desk, query: Query) -> dict[str, Any]:
     before = instant(query["before"]) if query.get("before") else None
-    return {"conflicts": views.many(views.Conflict, await desk.conflicts(None, before, ROWS)), "rows": ROWS}
+    return await _put_aside(desk, None, before, ROWS)
 
 
 async def show_plan(desk: Desk, _: Query) -> dict[str, Any]:
@@ -117,12 +158,12 @@ async def show_plan(desk: Desk, _: Query) -> dict[str, Any]:
 
 async def show_quarantine(desk: Desk, query: Query) -> dict[str, Any]:
     holds = await desk.holds(tuple(HoldKind), query.get("after", ""), ROWS)
-    return {"holds": views.many(views.Hold, holds), "rows": ROWS}
+    return {"holds": views.many(views.Hold, holds)}
 
 
 async def show_letters(desk: Desk, query: Query) -> dict[str, Any]:
     before = _number(query["before"]) if query.get("before") else None
-    return {"letters": views.many(views.DeadLetter, await desk.letters(before, ROWS)), "rows": ROWS}
+    return {"letters": views.many(views.DeadLetter, await desk.letters(before, ROWS))}
 
 
 def _number(text: str) -> int:
@@ -159,7 +200,7 @@ async def accept(desk: Desk, ask: api.Pair, by: str) -> str:
 
 async def reject(desk: Desk, ask: api.Pair, by: str) -> str:
     await desk.reject(ask.crm_id, ask.ion_id, by)
-    return f"{ask.crm_id} and {ask.ion_id} are not one."
+    return f"{ask.crm_id} and {ask.ion_id} are not one. Who has no other candidate is created on the other side."
 
 
 async def link(desk: Desk, ask: api.Pair, by: str) -> str:
@@ -175,7 +216,9 @@ async def part(desk: Desk, ask: api.Link, by: str) -> str:
 
 async def undo(desk: Desk, ask: api.Conflict, by: str) -> str:
     intent = await desk.undo(ask.conflict, None, by)
-    return f"The CRM is asked to hold the other {' and '.join(intent.set)} of {intent.crm_id} again."
+    said = f"The CRM is asked to hold the other {' and '.join(intent.set)} of {intent.crm_id} again"
+    is_paused = (await desk.guard_state()).paused_since is not None
+    return f"{said}, once writes go on." if is_paused else f"{said}; from there it goes to ION."
 
 
 async def approve(desk: Desk, ask: api.Approve, by: str) -> str:
@@ -256,7 +299,17 @@ def moment(at: str) -> str:
     return at[:19].replace("T", " ")
 
 
-FILTERS: Mapping[str, Callable[..., str]] = {"shown": shown, "ago": ago, "moment": moment}
+def because(rule: str) -> str:
+    return BECAUSE.get(rule, rule)
+
+
+BECAUSE = {
+    Rule.LATER_EDIT: "it was edited later",
+    Rule.TIE: "nobody can tell which was later",
+    Rule.FIRST_LINK: "it was so when the two were linked",
+    "undo": "a person put it back",
+}
+FILTERS: Mapping[str, Callable[..., str]] = {"shown": shown, "ago": ago, "moment": moment, "because": because}
 
 
 # -- serving them
@@ -298,7 +351,9 @@ class Door:
                     raise StoreAway("The database does not answer yet.")
                 query = {**request.query, **request.match_info}
                 found = await insist(partial(page.show, self._probed.desk, query))
-                return self._render(request, session, page.template, {"title": page.title, "page": page, **found})
+                guard = await insist(self._probed.desk.guard_state)
+                found = {"title": page.title, "page": page, "guard": guard, **found}
+                return self._render(request, session, page.template, found)
             except UserError as error:
                 return self._problem(request, session, error)
             except web.HTTPException:
@@ -358,7 +413,7 @@ class Door:
             new = [line for line in told.lines if line.what == NEW_LINK]
             wrong = [line for line in told.lines if line.what not in (NEW_LINK, KNOWN_LINK)]
             counts = {"new": len(new), "wrong": len(wrong), "known": len(told.lines) - len(new) - len(wrong)}
-            found = {"title": "Links from a file", "csv": csv, "counts": counts, "lines": wrong + new, "rows": ROWS}
+            found = {"title": "Links from a file", "csv": csv, "counts": counts, "lines": wrong + new}
             return self._render(request, session, "import.html", found)
 
         return await self._with_form(request, show)
@@ -371,18 +426,19 @@ class Door:
         if session is None:
             return self._see("/login")
         form = await _form(request)
+        back = _local(form.get("back", "/"))
         if not is_of_session(session, form.pop("csrf", None)) or not _is_from_here(request):
             sorry = UserError("That form was not of this session: go back, load the page anew, and try again.")
-            return self._problem(request, session, sorry, 403)
+            return self._problem(request, session, sorry, 403, back)
         try:
             if self._probed.desk is None:
                 raise StoreAway("The database does not answer yet.")
             return await work(session, self._probed.desk, form)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            return self._problem(request, session, UserError(f"That can't be: {wrong}."), 400)
+            return self._problem(request, session, UserError(f"That can't be: {wrong}."), 400, back)
         except UserError as error:
-            return self._problem(request, session, error)
+            return self._problem(request, session, error, back=back)
         except Exception as error:
             return await self._failure(request, session, error)
 
@@ -402,9 +458,11 @@ class Door:
         log.error("page_failed", kind=type(error).__name__, exc_info=error)
         return self._problem(request, session, UserError("Something went wrong: the log has it."), 500)
 
-    def _problem(self, request: web.Request, session: Session, error: UserError, status: int = 0) -> web.Response:
+    def _problem(
+        self, request: web.Request, session: Session, error: UserError, status: int = 0, back: str = "/"
+    ) -> web.Response:
         known = {NotFound: 404, StoreAway: 503}
-        found = {"title": "That did not work", "error": error}
+        found = {"title": "That did not work", "error": error, "back": back}
         return self._render(request, session, "problem.html", found, status or known.get(type(error), 409))
 
     def _render(
@@ -424,10 +482,18 @@ class Door:
             "here": request.rel_url.raw_path_qs,
             "version": __version__,
             "page": None,
+            "guard": GuardState(),
+            "rows": ROWS,
+            "fresh_seconds": 0 if "fresh" in request.query else FRESH_SECONDS,
+            "other_pace": request.rel_url.without_query_params("fresh").raw_path_qs
+            if "fresh" in request.query
+            else request.rel_url.extend_query(fresh="").raw_path_qs,
             **found,
         }
         answer = aiohttp_jinja2.render_template(template, request, context, status=status)
         answer.headers.update(HEADERS)
+        if "fresh" in request.query:
+            answer.headers["Refresh"] = str(FRESH_SECONDS)
         if told:
             answer.del_cookie(SAID)
         if session is not None and self._access.is_open and self._access.session_of(request) is None:

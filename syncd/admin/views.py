@@ -40,6 +40,31 @@ class Link(View):
         )
 
 
+class Found(View):
+    """A customer of one side, found by id, company or e-mail."""
+
+    customer: str
+    side: values.Side
+    company: JsonValue
+    email: JsonValue
+    crm_id: str | None
+    ion_id: str | None
+    state: str
+
+    @classmethod
+    def of(cls, found: desk.Found) -> Self:
+        one, known = found
+        return cls(
+            customer=one.customer_id if one.side is values.Side.CRM else f"ion:{one.customer_id}",
+            side=one.side,
+            company=_plain(one.value(values.Field.COMPANY)),
+            email=_plain(one.value(values.Field.EMAIL)),
+            crm_id=known.crm_id if known else one.customer_id if one.side is values.Side.CRM else None,
+            ion_id=known.ion_id if known else one.customer_id if one.side is values.Side.ION else None,
+            state=known.state.value if known else "unlinked",
+        )
+
+
 class Hold(View):
     subject: str
     customer: str

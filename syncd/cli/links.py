@@ -60,6 +60,24 @@ def list_links(
         typer.echo(f"More: syncd links list --after {found[-1].crm_id}")
 
 
+@app.command("find")
+def find_customers(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(help="An id, or a part of the company or the e-mail.")],
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Customers of either side by name, linked or not."""
+    from syncd.admin import views
+
+    found = views.many(views.Found, with_desk(context, lambda desk: desk.find(text, limit)))
+    if as_json:
+        print_views(found)
+        return
+    rows = [(one.customer, shown(one.company), shown(one.email), one.crm_id, one.ion_id, one.state) for one in found]
+    print_table(("customer", "company", "e-mail", "CRM id", "ION id", "state"), rows, "Nobody is called that.")
+
+
 @app.command("show")
 def show_link(
     context: typer.Context,

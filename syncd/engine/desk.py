@@ -11,11 +11,13 @@ from functools import partial
 from typing import NamedTuple
 
 from syncd.core.errors import NotFound, UserError
+from syncd.core.guard import GuardState
 from syncd.core.intent import Intent
 from syncd.core.link import Link, LinkState
 from syncd.core.plan import Plan
 from syncd.core.policy import Dialect, Policy
-from syncd.core.values import Millis, Side, Subject, field_named, subject_of
+from syncd.core.record import Record
+from syncd.core.values import Field, Millis, Side, Subject, Value, field_named, subject_of
 from syncd.core.verify import Divergence
 from syncd.core.work import SET_ASIDE, STEERED, Conflict, DeadLetter, DecisionEntry, Erased, Hold, HoldKind, LogCheck
 from syncd.engine import guard, quarantine
@@ -45,6 +47,13 @@ class ImportLine(NamedTuple):
     crm_id: str
     ion_id: str
     what: str
+
+
+class Found(NamedTuple):
+    """A customer of one side, and the link it has."""
+
+    customer: Record
+    link: Link | None
 
 
 class Desk:
@@ -79,6 +88,22 @@ class Desk:
         async with self._store.begin() as unit:
             return await unit.list_links(state, after, limit)
 
+    async def find(self, text: str, limit: int) -> list[Found]:
+        """Customers of either side by id, or by a part of company or e-mail."""
+        async with self._store.begin() as unit:
+            customers = await unit.find(text, limit)
+            links = {
+                side: await unit.links(side, [one.customer_id for one in customers if one.side is side])
+                for side in Side
+            }
+        return [Found(one, links[one.side].get(one.customer_id)) for one in customers]
+
+    async def companies(self, crm_ids: Collection[str]) -> dict[str, Value]:
+        """What the CRM calls these customers."""
+        async with self._store.begin() as unit:
+            known = await unit.peek(Side.CRM, crm_ids)
+        return {crm_id: record.value(Field.COMPANY) for crm_id, record in known.items()}
+
     async def explain(self, customer: str, field: str | None = None) -> Explanation:
         """``customer``: a CRM id, or ``ion:ID``."""
         only = None if field is None else field_named(field)
@@ -90,6 +115,14 @@ class Desk:
         """The newest first, those before an instant."""
         async with self._store.begin() as unit:
             return await unit.list_conflicts(customer, before, limit)
+
+    async def put_back(self, conflicts: Iterable[Conflict]) -> set[str]:
+        """The ids of those whose value that lost is what the CRM holds again."""
+        conflicts = list(conflicts)
+        async with self._store.begin() as unit:
+            known = await unit.peek(Side.CRM, {conflict.crm_id for conflict in conflicts})
+        held = {crm_id: record.values() for crm_id, record in known.items()}
+        return {c.id for c in conflicts if c.crm_id in held and held[c.crm_id].get(c.field) == c.losing}
 
     async def undo(self, what: str, field: str | None, by: str) -> Intent:
         """``what``: a conflict's id, or with ``field`` a CRM id, whose newest value put aside it is."""
@@ -128,6 +161,10 @@ class Desk:
         """What people did that is about nobody by name: plans approved, writes stopped, events tried again."""
         async with self._store.begin() as unit:
             return [Step(entry, None, ()) for entry in await unit.steered(limit)]
+
+    async def guard_state(self) -> GuardState:
+        async with self._store.begin() as unit:
+            return await unit.guard_state()
 
     async def pause(self, by: str) -> bool:
         """``False``: writes were paused already."""

@@ -61,6 +61,12 @@ class Unit(Outlook, Protocol):
 
     # records and links
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]: ...
+    async def peek(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
+        """Records to look at, not to change."""
+
+    async def find(self, text: str, limit: int) -> list[Record]:
+        """Customers of either side with this id, or this text in company or e-mail; to look at."""
+
     async def save_records(self, records: Collection[Record]) -> None: ...
     async def look_alikes(self, customer: Record, side: Side) -> list[Record]:
         """Unlinked customers of this side that share a key with it, or are noted or note it as theirs."""

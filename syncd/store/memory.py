@@ -22,7 +22,7 @@ from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.likeness import blocks_of, nearest_of
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH
-from syncd.core.match import Candidate, Keys, keys_of
+from syncd.core.match import Candidate, Keys, keys_of, match_key
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject
@@ -110,6 +110,13 @@ class MemoryUnit:
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
         table = self._table("records")
         return {key: table[side, key] for key in sorted(ids) if (side, key) in table}
+
+    async def peek(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
+        return await self.records(side, ids)
+
+    async def find(self, text: str, limit: int) -> list[Record]:
+        found = [record for record in self._table("records").values() if _is_named(record, text)]
+        return sorted(found, key=lambda record: (record.side, record.customer_id))[:limit]
 
     async def save_records(self, records: Collection[Record]) -> None:
         for record in records:
@@ -661,6 +668,11 @@ def _page(found: list[Found], limit: int, group: Callable[[Found], object]) -> l
     """So many, and those that belong to the last of them."""
     last = found[limit - 1 : limit]
     return found[:limit] + [one for one in found[limit:] if group(one) == group(last[0])]
+
+
+def _is_named(record: Record, text: str) -> bool:
+    part, keys = match_key(text), keys_of(record)
+    return record.customer_id == text or any(part and part in (key or "") for key in (keys.company, keys.email))
 
 
 def _is_alike(record: Record, keys: Keys, ion_id: str | None) -> bool:

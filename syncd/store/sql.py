@@ -48,7 +48,7 @@ from syncd.core.intent import OPEN, Intent, IntentState, Kind
 from syncd.core.likeness import CROWDED, Evidence, blocks_of, nearest_of, trait_values
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH, SweepOutcome
-from syncd.core.match import Candidate, Tier, keys_of
+from syncd.core.match import Candidate, Tier, keys_of, match_key
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject, Value
@@ -252,6 +252,17 @@ class SqlUnit:
                 found[row.customer_id] = codec.record_from_row(row)
         self._traits.update({(side, number): trait_values(record) for number, record in found.items()})
         return found
+
+    async def peek(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
+        query = select(RECORDS).where(RECORDS.c.side == side.value, RECORDS.c.customer_id.in_(sorted(ids)))
+        return {row.customer_id: codec.record_from_row(row) for row in await self._rows(query)}
+
+    async def find(self, text: str, limit: int) -> list[Record]:
+        wanted = [RECORDS.c.customer_id == text]
+        if part := match_key(text):
+            wanted += [key.contains(part, autoescape=True) for key in (RECORDS.c.company_key, RECORDS.c.email_key)]
+        query = select(RECORDS).where(or_(*wanted)).order_by(RECORDS.c.side, RECORDS.c.customer_id).limit(limit)
+        return [codec.record_from_row(row) for row in await self._rows(query)]
 
     async def save_records(self, records: Collection[Record]) -> None:
         new = [codec.record_to_row(record) for record in records if not record.row_version]

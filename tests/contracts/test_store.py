@@ -207,6 +207,30 @@ async def test_look_alikes_share_a_key_and_are_unlinked(store: Store) -> None:
         assert [r.customer_id for r in await unit.look_alikes(customer(Side.ION, "3"), Side.CRM)] == ["C2"]
 
 
+async def test_customers_are_found_by_id_and_by_a_part_of_their_name(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_records(
+            [
+                customer(Side.CRM, "C1", company="Quarry Works", email="ines@quarry.example"),
+                customer(Side.CRM, "C2", company="100% Fruit_Bar", email="ida@fruit.example"),
+                customer(Side.ION, "C2", company="Harbour", email="sam@harbour.example"),
+            ]
+        )
+    async with store.begin() as unit:
+        for text, found in {
+            "QUARRY  w": ["C1"],
+            "@fruit": ["C2"],
+            "C2": ["C2", "C2"],
+            "0% f": ["C2"],
+            "t_b": ["C2"],
+            "1__": [],
+            "nobody": [],
+        }.items():
+            assert [record.customer_id for record in await unit.find(text, 10)] == found, text
+        assert len(await unit.find("e", 2)) == 2
+        assert list(await unit.peek(Side.CRM, ["C1", "C9"])) == ["C1"]
+
+
 async def test_neighbours_share_blocks_as_they_are_now(store: Store) -> None:
     async def near(unit: Unit, **values: object) -> list[str]:
         return [r.customer_id for r in await unit.neighbours(customer(Side.CRM, "C9", **values), Side.ION)]

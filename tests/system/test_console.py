@@ -81,16 +81,17 @@ def test_what_people_come_for_is_a_few_clicks_away(make_world: MakeWorld, sign_i
     row = page.get_by_role("row", name="company").first
     expect(row).to_contain_text("later-edit")
     row.get_by_role("link", name="C1").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("C1")
+    expect(page.get_by_role("heading", level=1)).to_have_text("C1 From the CRM")
     expect(page.locator(".story")).to_contain_text("later-edit, CRM won")
     page.get_by_role("button", name="Put back").first.click()
-    expect(page.get_by_role("status")).to_contain_text("company of C1 again")
+    expect(page.get_by_role("status")).to_contain_text("company of C1 again; from there it goes to ION")
     [command] = eventually(lambda: asked_of_crm(world, company="From ION"), "the CRM is asked")
     carry_out(world, command)
     eventually(lambda: "From ION" in [c["company"] for c in world.ion.customers().values()], "it crosses")
     page.reload()
     expect(page.locator(".story")).to_contain_text("undo")
     expect(page.locator(".story")).to_contain_text("Ida in the console")
+    expect(page.get_by_text("the CRM holds it again")).to_be_visible()
 
     page.get_by_role("link", name="Review").click()
     links = len(world.links())
@@ -111,6 +112,10 @@ def test_what_people_come_for_is_a_few_clicks_away(make_world: MakeWorld, sign_i
     page.get_by_role("button", name="Stop all writes").click()
     expect(page.get_by_role("status")).to_contain_text("Writes are stopped")
     assert world.json("status")["is_paused"]
+    page.get_by_role("link", name="Customers").click()
+    expect(page.get_by_text("Writes to both sides are stopped")).to_be_visible()
+    page.get_by_role("link", name="load this page again").click()
+    page.get_by_role("link", name="leave this page as it is").click()
     page.get_by_role("button", name="Let writes go on").click()
     assert not world.json("status")["is_paused"]
 
@@ -151,8 +156,12 @@ def test_held_changes_are_approved_and_who_is_set_aside_is_released(
     )
 
     page.goto("/customers")
-    page.get_by_label("CRM id, or ion:ID").fill("C2")
+    page.get_by_label("Company").fill("new")
     page.get_by_role("button", name="Find").click()
+    expect(page.locator("tbody tr")).to_have_count(4)
+    page.get_by_label("Company").fill("new 2")
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("C2 New 2")
     page.get_by_text("Erase its past").first.click()
     page.get_by_role("button", name="Erase its past").click()
     expect(page.get_by_role("status")).to_contain_text("Erased")
