@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from syncd import __version__
@@ -20,6 +20,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(namespace="syncd", registry=registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"syncd_{name}", text, labels, registry=registry)

@@ -14,6 +14,7 @@ TIERS = {
     "contracts": ["tests/contracts"],
     "simulation": ["tests/simulation"],
     "fuzz": ["tests/fuzz"],
+    "deploy": ["tests/deploy"],
     "integration": ["tests/integration"],
     # These wait more than they compute: three at a time, on two cores.
     "system": ["tests/system", "-n", "3", "--dist", "worksteal"],

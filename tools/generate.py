@@ -1,4 +1,4 @@
-"""Writes the files that are made from the code: ``schemas/`` and ``docs/configuration.md``.
+"""Writes the files that are made from others: ``schemas/``, two pages of ``docs/``, the chart's, the dashboards.
 
 ``--check`` writes nothing and fails where one of them is stale.
 """
@@ -10,13 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from syncd import __version__
 from syncd.admin import openapi
 from syncd.core.intent import LIFE, IntentState
 from syncd.crm.schemas import all_schemas, asyncapi
 from syncd.settings import PREFIX, Settings, keys
+from tools import chart, dashboards
 
 ROOT = Path(__file__).parent.parent
+CHART = ROOT / "deploy" / "helm" / "syncd"
 HEAD = """\
 # Configuration
 
@@ -77,6 +81,17 @@ def life_of_an_intent() -> str:
     return LIFE_HEAD + begins + steps + "".join(f"    {state.value} --> [*]\n" for state in ends) + "```\n"
 
 
+CHART_HEAD = """\
+# The chart of syncd
+
+    helm install syncd deploy/helm/syncd --namespace syncd --values my.yaml
+
+What to put into `my.yaml`, from nothing to a synced pair: [docs/kubernetes.md](../../../docs/kubernetes.md). The
+table is made from `values.yaml` by `python -m tools.generate`, and so is `values.schema.json`, by which Helm refuses
+what is not listed here.
+"""
+
+
 def files() -> dict[Path, str]:
     made = {ROOT / "schemas" / f"{name}.json": _json(schema) for name, schema in all_schemas().items()}
     made[ROOT / "schemas" / "asyncapi.json"] = _json(asyncapi(__version__))
@@ -84,6 +99,11 @@ def files() -> dict[Path, str]:
     made[ROOT / "schemas" / "configuration.json"] = _json(Settings.model_json_schema())
     made[ROOT / "docs" / "configuration.md"] = configuration()
     made[ROOT / "docs" / "life-of-an-intent.md"] = life_of_an_intent()
+    values = (CHART / "values.yaml").read_text("utf-8")
+    made[CHART / "values.schema.json"] = _json(chart.schema(yaml.safe_load(values)))
+    for name, board in dashboards.boards().items():
+        made[ROOT / "deploy" / "observability" / "dashboards" / name] = board
+    made[CHART / "README.md"] = chart.readme(values, CHART_HEAD)
     return made
 
 

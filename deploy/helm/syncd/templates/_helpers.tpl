@@ -54,7 +54,6 @@ SYNCD_DATABASE__URL: sqlite:////var/lib/syncd/syncd.db
 {{- end }}
 SYNCD_ADMIN__HOST: 0.0.0.0
 SYNCD_ADMIN__PORT: "8080"
-SYNCD_LOG__FORMAT: json
 SYNCD_SECRETS_DIR: /run/secrets/syncd
 {{- if .Values.mapping }}
 SYNCD_MAPPING_FILE: /etc/syncd/mapping.yaml
