@@ -15,7 +15,7 @@ import yaml
 from syncd.metrics import Metrics
 from tests.conftest import _missing
 from tests.deploy.render import ROOT
-from tests.parts.promtool import NoPromtool, promtool
+from tests.parts.prometheus import NoPrometheus, promtool
 
 HERE = Path(__file__).parent
 ALERTS = ROOT / "deploy" / "observability" / "alerts.yaml"
@@ -35,8 +35,8 @@ def _rules() -> list[dict[str, Any]]:
 def test_prometheus_itself_takes_the_rules_and_their_tests(command: tuple[str, ...]) -> None:
     try:
         ran = promtool(*command)
-    except NoPromtool as error:
-        _missing("promtool", str(error))
+    except NoPrometheus as error:
+        _missing("Prometheus", str(error))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "SUCCESS" in ran.stdout
 
@@ -49,8 +49,8 @@ def test_the_tests_of_the_rules_can_fail(tmp_path: Path) -> None:
     (tmp_path / "tests.yaml").write_text(tests)
     try:
         ran = promtool("test", "rules", str(tmp_path / "tests.yaml"))
-    except NoPromtool as error:
-        _missing("promtool", str(error))
+    except NoPrometheus as error:
+        _missing("Prometheus", str(error))
     assert ran.returncode == 1
     assert "SyncdNoLeader" in ran.stdout + ran.stderr
 
