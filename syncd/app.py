@@ -14,6 +14,7 @@ from random import Random
 
 import structlog
 
+from syncd import traces
 from syncd.admin.access import Access
 from syncd.admin.server import make_app, serve
 from syncd.core.errors import BadConfiguration, StoreAway, UserError
@@ -133,6 +134,8 @@ async def run_daemon(settings: Settings) -> None:
     require_for_run(settings)
     mapping, metrics, clock = load_mapping(settings.mapping_file), Metrics(), machine_clock()
     async with AsyncExitStack() as stack:
+        owner = owner_name()
+        stack.callback(traces.start(settings.traces.url, owner))
         if settings.sqlite_file is not None:
             make_room(settings.sqlite_file)
         await stack.enter_async_context(only_daemon(settings.sqlite_file))
@@ -161,7 +164,7 @@ async def run_daemon(settings: Settings) -> None:
             read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, prepare, clock),
             fingerprint=store.fingerprint,
             rng=Random(),
-            owner=owner_name(),
+            owner=owner,
             # One file can't ring for the commands beside it, and is cheap to look at.
             idle_seconds=1.0 if settings.sqlite_file is not None else 15.0,
         )

@@ -141,6 +141,15 @@ class Admin(Section):
     )
 
 
+class Traces(Section):
+    url: OptionalText = Field(
+        None,
+        pattern=r"^https?://.+",
+        description="A collector that takes OpenTelemetry's spans by OTLP over HTTP; off without one",
+        examples=["http://collector:4318/v1/traces"],
+    )
+
+
 class Log(Section):
     format: Literal["auto", "json", "text"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -166,6 +175,7 @@ class Settings(BaseSettings):
     )
     admin: Admin = Admin()  # type: ignore[call-arg]
     log: Log = Log()
+    traces: Traces = Traces()  # type: ignore[call-arg]
 
     @classmethod
     def settings_customise_sources(

@@ -79,6 +79,8 @@ class Intent:
     """What the side said, where it refused or the answer was lost."""
     answered: Values | None = None
     """What the CRM's answering event said of the customer; fields that it left out are done as asked."""
+    trace: str | None = None
+    """The step that decided it, as a ``traceparent``."""
 
     def moved_to(self, state: IntentState, at: Millis, answer: str | None = None) -> Intent:
         if (self.state, state) not in LIFE:

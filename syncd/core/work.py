@@ -34,6 +34,8 @@ class Claim:
     since: Millis
     """When the oldest reason to look at it came."""
     attempts: int
+    trace: str | None = None
+    """The step that gave the newest reason which has one, as a ``traceparent``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import structlog
@@ -22,6 +22,7 @@ from syncd.core.errors import StoreConflict, Transient, UserError
 from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.commands import command_message
+from syncd.engine import spans
 from syncd.engine.ingest import Ingest, RawEvent
 from syncd.engine.ports import Clock, Command, CrmAnswer, Posts
 from syncd.mapping import CrmMapping
@@ -358,7 +359,10 @@ class KafkaSink:
         self._mapping = mapping
 
     async def deliver(self, command: Command) -> CrmAnswer | None:
-        await self._posts.send([command_message(self._topic, command, self._mapping)])
+        message = command_message(self._topic, command, self._mapping)
+        if trace := spans.current():
+            message = replace(message, headers=(*message.headers, (spans.HEADER, trace.encode())))
+        await self._posts.send([message])
         return None
 
 

@@ -17,6 +17,7 @@ from syncd.core.errors import DecideAgain, Rejected, SideUnavailable, Transient
 from syncd.core.intent import Intent, Kind
 from syncd.core.record import PRESENCE, PRESENT
 from syncd.core.values import Millis, Value, Values, value_to_json
+from syncd.engine import spans
 from syncd.engine.ports import Clock, Command, CrmAnswer
 from syncd.mapping import CrmMapping, WrongValue
 
@@ -112,6 +113,8 @@ class RestSink:
         if self._session is None:
             raise RuntimeError("the CRM client is used outside its context")
         headers = {"Content-Type": content_type, "Idempotency-Key": command_id} if body is not None else {}
+        if trace := spans.current():
+            headers[spans.HEADER] = trace
         data = orjson.dumps(body) if body is not None else None
         try:
             async with self._session.request(method, url, data=data, headers=headers) as response:

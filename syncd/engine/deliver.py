@@ -14,6 +14,7 @@ from syncd.core.errors import DecideAgain, Rejected, SideError, SideUnavailable
 from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Position, new_record, observe
 from syncd.core.values import Millis, Side, subject_of
+from syncd.engine import spans
 from syncd.engine.facts import Facts
 from syncd.engine.ingest import field_values
 from syncd.engine.intents import ANSWER_WAIT_MS, Intents
@@ -77,7 +78,8 @@ class Deliver:
         try:
             if self._circuit.wait_ms(self._clock.now()):
                 raise SideUnavailable("the CRM does not answer; it is tried again soon")
-            answer = await self._sink.deliver(Command(intent, intent.at))
+            with spans.span("command", intent.trace, kind=intent.kind.value, attempts=intent.attempts):
+                answer = await self._sink.deliver(Command(intent, intent.at))
         except SideError as error:
             if isinstance(error, SideUnavailable):
                 self._circuit = self._circuit.failed(self._clock.now())

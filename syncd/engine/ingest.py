@@ -17,6 +17,7 @@ from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind, Message
+from syncd.engine import spans
 from syncd.engine.catch_up import BEGIN, GAP
 from syncd.engine.intents import Intents
 from syncd.engine.pair import look_at_everyone
@@ -93,6 +94,7 @@ class _Batch:
     letters: list[DeadLetter] = field(default_factory=list)
     forms: dict[tuple[str, str], int] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
+    traces: dict[Subject, str] = field(default_factory=dict)
 
     def count(self, form: str, outcome: str) -> None:
         self.forms[form, outcome] = self.forms.get((form, outcome), 0) + 1
@@ -232,7 +234,7 @@ class Ingest:
         """Store what a batch says, and queue the customers that it says something new about."""
         changed = await self._observe(unit, batch, now)
         changed |= await self._take_refusals(unit, batch.refusals, now)
-        await unit.enqueue(sorted(changed), now)
+        await unit.enqueue(sorted(changed), now, batch.traces)
         return changed
 
     def _sort(self, events: Sequence[RawEvent], now: Millis, *, is_past: bool = False) -> _Batch:
@@ -246,6 +248,8 @@ class Ingest:
                     batch.observations.setdefault(observation.customer_id, []).append(observation)
                     if answers is not None:
                         batch.answers.setdefault(answers, observation)  # later rows may still name it
+                    if spans.is_on():
+                        batch.traces.update(_trace(event, form, observation.customer_id))
                     batch.count(form, "clamped" if is_clamped else "stored")
                 case Refusal(form):
                     batch.refusals.append(told)
@@ -315,6 +319,13 @@ def _complete_answer(batch: _Batch, intent: Intent) -> None:
 
 def field_values(observation: Observation) -> Values:
     return {name: observation.values[name] for name in Field if name in observation.values}
+
+
+def _trace(event: RawEvent, form: str, crm_id: str) -> Mapping[Subject, str]:
+    """What comes of an event goes on its trace, if it brought one."""
+    brought = next((value for name, value in event.headers if name.lower() == spans.HEADER), b"")
+    with spans.span("event", brought.decode("ascii", "replace"), form=form, partition=event.partition):
+        return spans.carry([subject_of(Side.CRM, crm_id)])
 
 
 def dead_letter(event: RawEvent, reason: str, detail: str, now: Millis) -> DeadLetter:

@@ -26,6 +26,7 @@ from syncd.core.values import (
     values_to_json,
 )
 from syncd.core.work import Again, Conflict, DecisionEntry, Hold, HoldKind
+from syncd.engine import spans
 from syncd.engine.pair import Pair
 from syncd.engine.ports import Counters, Unit
 
@@ -193,6 +194,7 @@ class Intents:
             ion_id=link.ion_id,
             why={"notice": what},
             changed_at=now,
+            trace=spans.current(),
         )
         await self.open(unit, intent, (), now)
         await unit.save_intent(intent, deliver_at=now)
@@ -255,6 +257,7 @@ def update_intent(link: Link, decision: Decision, side: Side, now: Millis) -> In
         ion_id=link.ion_id,
         why={outcome.field.value: _reason(outcome) for outcome in outcomes},
         changed_at=now,
+        trace=spans.current(),
     )
 
 
@@ -288,6 +291,7 @@ def create_intent(side: Side, customer_id: str, values: Values, now: Millis) -> 
         ion_id=customer_id if is_crm else None,
         why={"rule": f"new-in-{side.other}"},
         changed_at=now,
+        trace=spans.current(),
     )
 
 

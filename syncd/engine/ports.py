@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from syncd.core.budget import Lane, Ledger
@@ -33,6 +34,8 @@ from syncd.core.work import (
     Sweep,
     Tokens,
 )
+
+NO_TRACES: Mapping[Subject, str] = MappingProxyType({})
 
 
 class Clock(Protocol):
@@ -152,7 +155,11 @@ class Unit(Outlook, Protocol):
     async def save_guard_state(self, state: GuardState) -> None: ...
 
     # the queue of customers to look at
-    async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None: ...
+    async def enqueue(
+        self, subjects: Collection[Subject], now: Millis, traces: Mapping[Subject, str] = NO_TRACES
+    ) -> None:
+        """Somebody has to look at them; ``traces``: the steps that say so, for those that have one."""
+
     async def claim(
         self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
     ) -> list[Claim]:

@@ -20,6 +20,7 @@ from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
 from syncd.core.record import Reading, Record, new_record, observe_reading
 from syncd.core.values import Millis, Side, Subject, subject_of
 from syncd.core.work import SWEEP, Sweep
+from syncd.engine import spans
 from syncd.engine.crowd import Crowds
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Counters, Ion, Page, Store
@@ -53,6 +54,11 @@ class Sweeper:
             self._facts.listing_ms = complete[0].ended - complete[0].started
 
     async def sweep(self) -> Sweep:
+        """``_sweep``, as one step of a trace."""
+        with spans.span("sweep"):
+            return await self._sweep()
+
+    async def _sweep(self) -> Sweep:
         """List ION once. A failed page ends the sweep; what was read until then counts.
 
         Raises what ended it, a ``SideError`` as a rule, after the sweep has been recorded as failed.
@@ -108,7 +114,8 @@ class Sweeper:
                     self._counters.echo(Side.ION)  # the first sweep since our write shows what we wrote
             await unit.save_records(changed)
             links = await unit.links(Side.ION, [record.customer_id for record in changed])
-            await unit.enqueue([_subject(record.customer_id, links) for record in changed], now)
+            due = [_subject(record.customer_id, links) for record in changed]
+            await unit.enqueue(due, now, spans.carry(due))
             if changed:
                 await unit.save_progress(SWEEP, so_far + len(changed))
         return len(changed)

@@ -14,6 +14,7 @@ from syncd.core.policy import Policy
 from syncd.core.record import Record
 from syncd.core.values import Millis, Side, field_named, value_to_json
 from syncd.core.work import Conflict
+from syncd.engine import spans
 from syncd.engine.intents import Intents
 from syncd.engine.pair import Pair, find_pair
 from syncd.engine.ports import Unit
@@ -50,6 +51,7 @@ class Undo:
             ion_id=pair.ion_id,
             why={name.value: why},
             changed_at=now,
+            trace=spans.current(),
         )
         await self._intents.open(unit, intent, (), now)
         await unit.save_intent(intent, deliver_at=now)

@@ -14,6 +14,7 @@ import structlog
 from syncd.core.errors import LostLease, NoSlotInTime, StoreConflict
 from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Stage
+from syncd.engine import spans
 from syncd.engine.crowd import Crowds
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Gate, Loop, Store
@@ -184,7 +185,8 @@ class Workers:
     async def _guarded(self, claim: Claim, work: Callable[[Claim], Awaitable[None]]) -> None:
         """Run one customer's work; whatever happens, the customer is looked at again."""
         try:
-            await work(claim)
+            with spans.span(claim.stage.value, claim.trace, customer=claim.subject, attempts=claim.attempts):
+                await work(claim)
         except LostLease:
             log.warning("lease_lost", subject=claim.subject)
         except StoreConflict:

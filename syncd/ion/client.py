@@ -20,6 +20,7 @@ from syncd.core.errors import OutcomeUnknown, SideUnavailable, Throttled, Transi
 from syncd.core.policy import Dialect
 from syncd.core.record import Reading
 from syncd.core.values import Millis, Values
+from syncd.engine import spans
 from syncd.engine.ports import Clock, Page, Slots, Store
 from syncd.ion import live, seed
 from syncd.ion.answers import Answer, data_of, error_of
@@ -224,6 +225,21 @@ class IonClient:
         not_after: Millis | None = None,
     ) -> Answer:
         """One call with a good token; after a 401 once more with a new one."""
+        with spans.span(f"ION {operation}", lane=slots.lane.value):
+            answer = await self._send_with_token(operation, method, url, slots, query, body, not_after)
+            spans.note(status=answer.status)
+        return answer
+
+    async def _send_with_token(
+        self,
+        operation: str,
+        method: str,
+        url: URL,
+        slots: Slots,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+        not_after: Millis | None,
+    ) -> Answer:
         token = await self.custody.bearer(slots)
         answer = await self._call(operation, method, url, slots, token, query, body, not_after)
         if answer.status == 401:

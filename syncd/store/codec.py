@@ -146,6 +146,7 @@ def intent_to_row(intent: Intent, deliver_at: Millis | None) -> Row:
         "answer": intent.answer,
         "answered": None if intent.answered is None else dumps(values_to_json(intent.answered)),
         "deliver_at": deliver_at,
+        "trace": intent.trace,
     }
 
 
@@ -166,6 +167,7 @@ def intent_from_row(row: Any) -> Intent:
         changed_at=Millis(row.changed_at),
         answer=row.answer,
         answered=None if row.answered is None else values_from_json(orjson.loads(row.answered)),
+        trace=row.trace,
     )
 
 

@@ -44,7 +44,7 @@ from syncd.core.work import (
     Tokens,
     is_of,
 )
-from syncd.engine.ports import Loop
+from syncd.engine.ports import NO_TRACES, Loop
 from syncd.store.bell import Bell
 
 
@@ -57,6 +57,7 @@ class _Queued:
     generation: int = 1
     fence: int = 0
     leased_until: Millis = Millis(0)
+    trace: str | None = None
 
 
 Found = TypeVar("Found")
@@ -390,7 +391,9 @@ class MemoryUnit:
 
     # -- the queue
 
-    async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None:
+    async def enqueue(
+        self, subjects: Collection[Subject], now: Millis, traces: Mapping[Subject, str] = NO_TRACES
+    ) -> None:
         for subject in dict.fromkeys(subjects):
             self.rung.add(Loop.DECIDE)
             known = self._table("queue").get(subject)
@@ -399,7 +402,7 @@ class MemoryUnit:
             else:
                 due = Millis(min(known.due, now))
                 queued = replace(known, stage=Stage.DECIDE, due=due, generation=known.generation + 1, attempts=0)
-            self._put("queue", subject, queued)
+            self._put("queue", subject, replace(queued, trace=traces.get(subject, queued.trace)))
 
     async def claim(
         self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
@@ -418,7 +421,7 @@ class MemoryUnit:
         for since, subject, queued in due[:limit]:
             fence = self._rng.getrandbits(62) + 1
             self._put("queue", subject, replace(queued, fence=fence, leased_until=Millis(now + lease_ms)))
-            claims.append(Claim(subject, stage, fence, queued.generation, since, queued.attempts))
+            claims.append(Claim(subject, stage, fence, queued.generation, since, queued.attempts, queued.trace))
         return claims
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None:

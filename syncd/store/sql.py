@@ -70,7 +70,7 @@ from syncd.core.work import (
     Tokens,
     is_of,
 )
-from syncd.engine.ports import Loop
+from syncd.engine.ports import NO_TRACES, Loop
 from syncd.store import codec, tables
 from syncd.store.bell import CHANNEL, Bell
 from syncd.store.seal import Seal
@@ -633,7 +633,9 @@ class SqlUnit:
 
     # -- the queue
 
-    async def enqueue(self, subjects: Collection[Subject], now: Millis) -> None:
+    async def enqueue(
+        self, subjects: Collection[Subject], now: Millis, traces: Mapping[Subject, str] = NO_TRACES
+    ) -> None:
         if not subjects:
             return
         self.rung.add(Loop.DECIDE)
@@ -645,11 +647,13 @@ class SqlUnit:
                 "due": case((QUEUE.c.due < statement.excluded.due, QUEUE.c.due), else_=statement.excluded.due),
                 "generation": QUEUE.c.generation + 1,
                 "attempts": 0,
+                "trace": func.coalesce(statement.excluded.trace, QUEUE.c.trace),
             },
         )
         rows = [
             {
                 "subject": subject,
+                "trace": traces.get(subject),
                 "stage": Stage.DECIDE.value,
                 "due": now,
                 "since": now,
@@ -680,6 +684,7 @@ class SqlUnit:
                 row.generation,
                 Millis(row.since),
                 row.attempts,
+                row.trace,
             )
             for row in await self._rows(query)
         ]

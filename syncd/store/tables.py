@@ -103,6 +103,7 @@ class IntentRow(SQLModel, table=True):
     answer: str | None = Field(default=None, sa_column=text(nullable=True))
     answered: str | None = Field(default=None, sa_column=text(nullable=True))
     deliver_at: int | None = Field(default=None, sa_column=big(nullable=True))
+    trace: str | None = None
 
 
 class ChangeRow(SQLModel, table=True):
@@ -206,6 +207,7 @@ class QueueRow(SQLModel, table=True):
     generation: int = Field(sa_column=big())
     fence: int = Field(sa_column=big())
     leased_until: int = Field(sa_column=big())
+    trace: str | None = None
 
 
 class HoldRow(SQLModel, table=True):

@@ -790,6 +790,19 @@ async def test_a_customer_is_queued_until_it_is_done(store: Store) -> None:
         assert not await unit.is_queued(Subject("crm:C1"))
 
 
+async def test_a_queued_customer_goes_on_the_newest_trace_it_was_given(store: Store) -> None:
+    who, other = Subject("crm:C1"), Subject("crm:C2")
+    async with store.begin() as unit:
+        await unit.enqueue([who, other], NOW, {who: "00-a"})
+        await unit.enqueue([who], NOW, {who: "00-b"})
+        await unit.enqueue([who], NOW)
+        claims = await unit.claim(Stage.DECIDE, NOW, 1_000, 10)
+        assert {claim.subject: claim.trace for claim in claims} == {who: "00-b", other: None}
+        await unit.save_intent(intent("i7", trace="00-c"))
+    async with store.begin() as unit:
+        assert (await unit.intents(["i7"]))["i7"].trace == "00-c"
+
+
 async def test_erasing_blanks_the_past_of_one_and_keeps_the_log(store: Store) -> None:
     other = DecisionEntry(NOW, Subject("crm:C2"), "C2", "8", "linked", None, {"how": "note"})
     entry = DecisionEntry(NOW, Subject("crm:C1"), "C1", "7", "update-decided", "i1", {"set": {"company": "Acme"}})

@@ -152,8 +152,11 @@ class Topics:
 
     def read(self, topic: str) -> list[tuple[bytes | None, Any]]:
         """All records of a topic, with JSON values parsed."""
+        return [(key, value) for key, value, _ in self.read_with_headers(topic)]
+
+    def read_with_headers(self, topic: str) -> list[tuple[bytes | None, Any, dict[str, str]]]:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "reader", "enable.auto.commit": False})
-        found: list[tuple[bytes | None, Any]] = []
+        found: list[tuple[bytes | None, Any, dict[str, str]]] = []
         try:
             metadata = consumer.list_topics(topic, timeout=10).topics[topic]
             for partition in metadata.partitions:
@@ -167,7 +170,8 @@ class Topics:
                     assert message.error() is None
                     offset = message.offset() + 1
                     value = message.value()
-                    found.append((message.key(), None if value is None else json.loads(value)))
+                    headers = {name: told.decode() for name, told in message.headers() or []}
+                    found.append((message.key(), None if value is None else json.loads(value), headers))
         finally:
             consumer.close()
         return found
