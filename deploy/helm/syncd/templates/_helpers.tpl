@@ -65,6 +65,15 @@ SYNCD_{{ upper $section }}__{{ upper $part }}: {{ kindIs "string" $value | terna
 {{- end }}
 {{- end }}
 
+{{/* The data of the ConfigMap; its checksum replaces the pods. */}}
+{{- define "syncd.configmap" -}}
+{{ include "syncd.settings" . | trim | nindent 2 }}
+{{- with .Values.mapping }}
+  mapping.yaml: |
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end }}
+
 {{/* What the daemon and the migration have in common; call with (list $ name-suffix). */}}
 {{- define "syncd.surroundings" -}}
 {{- $root := index . 0 }}
