@@ -39,6 +39,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- define "syncd.claim" -}}
+{{- .Values.persistence.existingClaim | default (printf "%s-data" (include "syncd.fullname" .)) }}
+{{- end }}
+
 {{- define "syncd.image" -}}
 {{- with .Values.image.digest }}
 {{- printf "%s@%s" $.Values.image.repository . }}
@@ -119,6 +123,7 @@ volumeMounts:
   secret:
     secretName: {{ $root.Values.secret.existing | default (printf "%s%s" (include "syncd.fullname" $root) $suffix) }}
     defaultMode: 0440
+    optional: false
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
@@ -133,7 +138,7 @@ volumeMounts:
 {{- if eq $root.Values.database "sqlite" }}
 - name: data
   persistentVolumeClaim:
-    claimName: {{ $root.Values.persistence.existingClaim | default (include "syncd.fullname" $root) }}
+    claimName: {{ include "syncd.claim" $root }}
 {{- end }}
 {{- with $root.Values.extraVolumes }}
 {{ toYaml . }}
