@@ -118,7 +118,7 @@ class Probes:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self.waits_for: dict[str, str] = {}
+        self.waits_for = {"database": "not opened yet"}
         self.daemon: Daemon | None = None
         self.desk: Desk | None = None
 
