@@ -7,10 +7,11 @@ import fcntl
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import structlog
 
@@ -126,12 +127,30 @@ class Probes:
         return await self.daemon.problems() if self.daemon else self.waits_for
 
     async def metrics_page(self) -> bytes:
-        return await self.daemon.metrics_page() if self.daemon else self._metrics.page()
+        if self.daemon is not None:
+            return await self.daemon.metrics_page()
+        for part in self.waits_for:
+            self._metrics.up.labels(part).set(0)
+        return self._metrics.page()
 
 
 async def run_daemon(settings: Settings) -> None:
-    """The `run` command: until SIGTERM or SIGINT."""
+    """The `run` command: until SIGTERM or SIGINT, from its first moment on."""
     require_for_run(settings)
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, partial(_give_up, starting))
+    with suppress(asyncio.CancelledError):
+        await _run_daemon(settings, loop)
+
+
+def _give_up(starting: asyncio.Task[Any] | None) -> None:
+    log.info("daemon_stopped", before="it had started")
+    if starting is not None:
+        starting.cancel()
+
+
+async def _run_daemon(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
     mapping, metrics, clock = load_mapping(settings.mapping_file), Metrics(), machine_clock()
     async with AsyncExitStack() as stack:
         owner = owner_name()
@@ -170,7 +189,6 @@ async def run_daemon(settings: Settings) -> None:
         )
         probes.desk = make_desk(settings, mapping, store, clock, store.fingerprint, metrics)
         probes.daemon = daemon = Daemon(build(settings, mapping, outside, metrics))
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop)
         log.info("daemon_started", address=address, database=store.engine.dialect.name)

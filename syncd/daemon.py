@@ -23,6 +23,7 @@ from syncd import __version__
 from syncd.core.budget import Ledger
 from syncd.core.errors import BadConfiguration, SideError, StoreConflict, Unauthorised
 from syncd.core.guard import Limits, Tally
+from syncd.core.link import LinkState
 from syncd.core.listing import SweepOutcome
 from syncd.core.policy import Dialect, Policy
 from syncd.core.values import Millis
@@ -245,7 +246,8 @@ def context_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> str
 
 PARTS = ("database", "kafka", "ion", "token")
 """What may be away, as ``/readyz`` and the metrics name it."""
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = 3.0
+"""Two of them are less than the ten that Prometheus waits for a page."""
 
 
 class Daemon:
@@ -375,8 +377,9 @@ class Daemon:
             is_leader = await self._lease(SWEEP)
             parts.metrics.leader.set(int(is_leader))
             if not is_leader:
-                await self._clock.sleep(LEADER_SECONDS)
+                self._ion_problem = None  # whoever sweeps knows whether ION answers
                 await self._orient()
+                await self._clock.sleep(LEADER_SECONDS)
                 continue
             if self._clock.now() >= self._sweep_due or await parts.crowds.is_waiting():
                 self._sweep_due = Millis(self._clock.now() + interval_ms)
@@ -553,8 +556,8 @@ def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
     metrics.pending_changes.labels("to-crm").set(status.commands_open)
     metrics.oldest_pending_seconds.labels("to-ion").set(status.oldest_pending_seconds)
     metrics.oldest_pending_seconds.labels("to-crm").set(status.oldest_command_seconds)
-    for state, count in status.links.items():
-        metrics.links.labels(state).set(count)
+    for state in LinkState:
+        metrics.links.labels(state.value).set(status.links.get(state.value, 0))
     metrics.unknown_outcomes.set(status.unknown_outcomes)
     metrics.held_changes.set(status.held_changes)
     metrics.guard_closed.labels("held").set(int(bool(status.held_reason)))

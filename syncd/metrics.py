@@ -68,9 +68,14 @@ class Metrics:
         self.kafka_lag_records = gauge("kafka_lag_records", "Records not yet read", "topic", "partition")
         for unmeasured in (
             self.divergent_customers,
+            self.frozen_customers,
+            self.held_changes,
+            self.incomplete_customers,
             self.oldest_unverified_seconds,
+            self.quarantined_customers,
             self.sweep_age_seconds,
             self.token_expires_seconds,
+            self.unknown_outcomes,
         ):
             unmeasured.set(float("nan"))  # what nobody has measured is not 0
         build = Info("syncd_build", "The running version", registry=registry)
@@ -114,5 +119,6 @@ class Metrics:
             self.ion_throttled.inc()
 
     def kafka_lag(self, topic: str, lags: Mapping[int, int]) -> None:
+        self.kafka_lag_records.clear()  # what another replica reads by now is told by that one
         for partition, lag in lags.items():
             self.kafka_lag_records.labels(topic, str(partition)).set(lag)

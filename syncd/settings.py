@@ -349,8 +349,16 @@ def _secret_files(directory: str | None, problems: list[str]) -> dict[str, Path]
     if not Path(directory).is_dir():
         problems.append(f"SYNCD_SECRETS_DIR: {directory} is not a directory; example: /run/secrets/syncd")
         return {}
-    paths = {path.name.upper().removeprefix(PREFIX): path for path in sorted(Path(directory).iterdir())}
-    return {key: path for key, path in paths.items() if key in _secret_keys() and path.is_file()}
+    files = [path for path in sorted(Path(directory).iterdir()) if path.is_file()]
+    known = {key for key, _ in keys()}
+    found = dict[str, Path]()
+    for path in files:
+        key = path.name.upper().removeprefix(PREFIX)
+        if key in known:
+            found[key] = path
+        elif path.name.upper().startswith(PREFIX):  # other files may lie beside them
+            problems.append(f"{_unknown(key, dict(keys()))}; it is a file in {directory}")
+    return found
 
 
 def _secret_keys() -> set[str]:

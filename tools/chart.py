@@ -21,10 +21,11 @@ SET_BY_THE_CHART = {"database", "admin", "mapping_file", "secret_key"}
 HOLDS: Mapping[str, dict[str, Any]] = {
     "database": {"enum": ["sqlite", "postgresql"]},
     "replicas": {"type": "integer", "minimum": 1},
+    "autoscaling.by": {"enum": ["cpu", "others"]},
     "image.pullPolicy": {"enum": ["IfNotPresent", "Always", "Never"]},
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
-    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 30},
+    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 40},
     "networkPolicy.ports": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}},
     "podDisruptionBudget.maxUnavailable": {"type": ["integer", "string"]},
     **{

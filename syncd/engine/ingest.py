@@ -324,7 +324,7 @@ def field_values(observation: Observation) -> Values:
 def _trace(event: RawEvent, form: str, crm_id: str) -> Mapping[Subject, str]:
     """What comes of an event goes on its trace, if it brought one."""
     brought = next((value for name, value in event.headers if name.lower() == spans.HEADER), b"")
-    with spans.span("event", brought.decode("ascii", "replace"), form=form, partition=event.partition):
+    with spans.span("event", (brought or b"").decode("ascii", "replace"), form=form, partition=event.partition):
         return spans.carry([subject_of(Side.CRM, crm_id)])
 
 

@@ -217,6 +217,9 @@ class Unit(Outlook, Protocol):
     async def save_tokens(self, tokens: Tokens) -> None: ...
     async def save_sweep(self, sweep: Sweep) -> None: ...
     async def recent_sweeps(self, limit: int) -> list[Sweep]: ...
+    async def last_complete(self) -> Millis | None:
+        """When the newest complete sweep began."""
+
     async def measuring_sweeps(self, limit: int) -> list[Sweep]:
         """The newest of those that others are measured by: read through, not early, and not empty."""
 

@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from syncd.core.budget import Ledger
 from syncd.core.guard import NOTHING
 from syncd.core.intent import IntentState
-from syncd.core.listing import SweepOutcome
 from syncd.core.plan import ChangeState
 from syncd.core.values import Millis, Side
 from syncd.core.verify import OPEN, Divergence
 from syncd.core.work import VERIFY, HoldKind, Stage, Sweep
 from syncd.engine.ports import Store
-
-SWEEPS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +56,13 @@ async def survey(store: Store, events_topic: str) -> Status:
         intents = await unit.count_open_intents()
         holds = await unit.count_holds()
         ledger = await unit.ledger()
-        sweeps = await unit.recent_sweeps(SWEEPS_SHOWN)
+        sweeps, complete = await unit.recent_sweeps(1), await unit.last_complete()
         tokens = await unit.tokens()
         offsets = await unit.offsets(events_topic)
         guard = await unit.guard_state()
         changes = await unit.tally_changes(now)
         verified = await unit.note(VERIFY)
         divergences = await unit.divergences()
-    complete = [sweep.started for sweep in sweeps if sweep.outcome is SweepOutcome.COMPLETE]
     waiting = [
         found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
     ]
@@ -88,7 +84,7 @@ async def survey(store: Store, events_topic: str) -> Status:
         budget_used=_used(ledger, now),
         budget_closed_seconds=max(0, ledger.closed_until - now) / 1000 if ledger else 0.0,
         last_sweep=sweeps[0] if sweeps else None,
-        complete_sweep_age_seconds=(now - max(complete)) / 1000 if complete else None,
+        complete_sweep_age_seconds=None if complete is None else (now - complete) / 1000,
         token_age_seconds=(now - tokens.obtained) / 1000 if tokens else None,
         token_expires_seconds=(tokens.refresh_expires - now) / 1000 if tokens else None,
         token_problem=tokens.refused if tokens else None,

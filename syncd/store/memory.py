@@ -21,7 +21,7 @@ from syncd.core.guard import GuardState, Tally, total_of
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.likeness import blocks_of, nearest_of
 from syncd.core.link import Link, LinkState
-from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH
+from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH, SweepOutcome
 from syncd.core.match import Candidate, Keys, keys_of, match_key
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
@@ -117,7 +117,8 @@ class MemoryUnit:
 
     async def find(self, text: str, limit: int) -> list[Record]:
         found = [record for record in self._table("records").values() if _is_named(record, text)]
-        return sorted(found, key=lambda record: (record.side, record.customer_id))[:limit]
+        found.sort(key=lambda record: (record.customer_id != text, record.side, record.customer_id))
+        return found[:limit]
 
     async def save_records(self, records: Collection[Record]) -> None:
         for record in records:
@@ -608,6 +609,10 @@ class MemoryUnit:
 
     async def recent_sweeps(self, limit: int) -> list[Sweep]:
         return [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)][:limit]
+
+    async def last_complete(self) -> Millis | None:
+        complete = (s.started for s in self._table("sweeps").values() if s.outcome is SweepOutcome.COMPLETE)
+        return max(complete, default=None)
 
     async def measuring_sweeps(self, limit: int) -> list[Sweep]:
         sweeps = [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)]

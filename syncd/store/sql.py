@@ -261,7 +261,9 @@ class SqlUnit:
         wanted = [RECORDS.c.customer_id == text]
         if part := match_key(text):
             wanted += [key.contains(part, autoescape=True) for key in (RECORDS.c.company_key, RECORDS.c.email_key)]
-        query = select(RECORDS).where(or_(*wanted)).order_by(RECORDS.c.side, RECORDS.c.customer_id).limit(limit)
+        query = select(RECORDS).where(or_(*wanted))
+        is_exact = case((RECORDS.c.customer_id == text, 0), else_=1)
+        query = query.order_by(is_exact, RECORDS.c.side, RECORDS.c.customer_id).limit(limit)
         return [codec.record_from_row(row) for row in await self._rows(query)]
 
     async def save_records(self, records: Collection[Record]) -> None:
@@ -979,6 +981,11 @@ class SqlUnit:
 
     async def recent_sweeps(self, limit: int) -> list[Sweep]:
         return await self._sweeps(select(SWEEPS).limit(limit))
+
+    async def last_complete(self) -> Millis | None:
+        query = select(func.max(SWEEPS.c.started)).where(SWEEPS.c.outcome == SweepOutcome.COMPLETE.value)
+        started: int | None = (await self._connection.execute(query)).scalar()
+        return None if started is None else Millis(started)
 
     async def measuring_sweeps(self, limit: int) -> list[Sweep]:
         through = SWEEPS.c.outcome.in_([outcome.value for outcome in READ_THROUGH])

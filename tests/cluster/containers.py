@@ -50,6 +50,8 @@ class Engine:
                 ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES],
             ):
                 subprocess.run(command, check=False, capture_output=True, timeout=600)
+        if missing := [name for name in PACKAGES if shutil.which(name) is None]:
+            raise NoContainers(f"there is no {missing[0]}")
         folder = KEPT / "containers"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "storage.conf").write_text(STORAGE.format(folder))
@@ -65,7 +67,7 @@ class Engine:
             command, check=False, capture_output=True, text=True, env=self._environ, cwd=ROOT, timeout=900
         )
         if is_expected_to_work and ran.returncode:
-            raise NoContainers(f"{' '.join(command[:3])}: {ran.stderr[-2000:]}")
+            raise AssertionError(f"{' '.join(command[:3])}: {ran.stderr[-2000:]}")
         return ran
 
     def podman(self, *arguments: str) -> str:

@@ -63,6 +63,7 @@ ONE_REPLICA = {"Deployment update strategy", "Deployment few replicas"}
 ASKED_FOR = {
     "SQLite, as little as can be": ONE_REPLICA,
     "SQLite on a claim of one's own": {*ONE_REPLICA, "The pod does not have a matching NetworkPolicy"},
+    "SQLite, for maintenance": {*ONE_REPLICA, "Container is missing a readinessProbe"},
     "PostgreSQL, without what can be left out": {"No matching PodDisruptionBudget was found"},
 }
 """What these values mean; nothing else is found in any."""

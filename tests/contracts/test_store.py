@@ -225,9 +225,12 @@ async def test_customers_are_found_by_id_and_by_a_part_of_their_name(store: Stor
             "t_b": ["C2"],
             "1__": [],
             "nobody": [],
+            "Harbour": ["C2"],
         }.items():
             assert [record.customer_id for record in await unit.find(text, 10)] == found, text
-        assert len(await unit.find("e", 2)) == 2
+        assert [record.customer_id for record in await unit.find("example", 2)] == ["C1", "C2"]
+        await unit.save_records([customer(Side.ION, "works", company="Last of all")])
+        assert [record.customer_id for record in await unit.find("works", 1)] == ["works"], "an id comes first"
         assert list(await unit.peek(Side.CRM, ["C1", "C9"])) == ["C1"]
 
 
@@ -700,8 +703,10 @@ async def test_sweeps_are_remembered_newest_first(store: Store) -> None:
     one = Sweep(Millis(1), Millis(2), 3, 4, 5, SweepOutcome.COMPLETE)
     two = replace(one, started=Millis(9), outcome=SweepOutcome.SHRUNK)
     async with store.begin() as unit:
+        assert await unit.last_complete() is None
         await unit.save_sweep(one)
         await unit.save_sweep(two)
+        assert await unit.last_complete() == one.started
         assert await unit.recent_sweeps(5) == [two, one]
         assert await unit.recent_sweeps(1) == [two]
         early = replace(one, started=Millis(20), is_early=True)

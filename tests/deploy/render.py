@@ -68,6 +68,8 @@ MATRIX: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "PostgreSQL": (POSTGRESQL,),
     "PostgreSQL, with a secret of the chart's": (POSTGRESQL, CREATED),
+    "PostgreSQL, scaled by others": (POSTGRESQL, {"autoscaling": {"enabled": True, "by": "others"}}),
+    "SQLite, for maintenance": ({"maintenance": True},),
     "PostgreSQL, without what can be left out": (
         POSTGRESQL,
         {

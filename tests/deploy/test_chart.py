@@ -77,7 +77,7 @@ def test_what_belongs_together_is_named_alike(documents: list[Document]) -> None
                 assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in names
             if volume.get("secret", {}).get("secretName", "syncd-secrets") != "syncd-secrets":
                 assert ("Secret", volume["secret"]["secretName"]) in names
-        if owner["kind"] == "Deployment":
+        if owner["kind"] == "Deployment" and "command" not in container:
             [port] = container["ports"]
             assert {
                 container[f"{probe}Probe"]["httpGet"]["port"] for probe in ("liveness", "readiness", "startup")
@@ -163,6 +163,31 @@ def test_the_migration_runs_before_anything_else_is_there_and_brings_what_it_nee
         assert notes["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
     [job] = [document for document in found if document["kind"] == "Job"]
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["db", "upgrade"]
+
+
+def test_the_number_of_replicas_is_left_to_whoever_scales() -> None:
+    scaled = render(POSTGRESQL, {"autoscaling": {"enabled": True, "by": "others"}})
+    assert "replicas" not in one(scaled, "Deployment")["spec"]
+    assert "HorizontalPodAutoscaler" not in [document["kind"] for document in scaled]
+    assert "PodDisruptionBudget" in [document["kind"] for document in scaled]
+
+
+def test_for_maintenance_a_pod_runs_nothing_and_is_asked_nothing() -> None:
+    spec = one(render(POSTGRESQL, {"maintenance": True}), "Deployment")["spec"]
+    [container] = spec["template"]["spec"]["containers"]
+    assert spec["replicas"] == 1
+    assert container["command"] == ["sleep", "infinity"]
+    assert not [name for name in container if name.endswith("Probe")]
+
+
+def test_the_network_policy_is_for_syncds_pods_and_no_others() -> None:
+    documents = render(POSTGRESQL)
+    selector = one(documents, "NetworkPolicy")["spec"]["podSelector"]
+    [among] = selector["matchExpressions"]
+    for _, template in ((d, d["spec"]["template"]) for d in documents if d["kind"] in ("Deployment", "Job")):
+        labels = template["metadata"]["labels"]
+        assert selector["matchLabels"].items() <= labels.items()
+        assert labels[among["key"]] in among["values"]
 
 
 def test_a_pod_is_let_end_what_is_under_way() -> None:

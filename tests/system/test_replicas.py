@@ -48,9 +48,13 @@ def wait_for_companies(world: World, wanted: set[str]) -> None:
     eventually(lambda: wanted <= companies(world), f"{len(wanted)} edits in ION", 60)
 
 
+def address_of(world: World, name: str) -> str:
+    return str(json.loads(world.daemons[name].wait_for("admin_listens"))["address"])
+
+
 def ready(world: World, name: str) -> tuple[int, dict[str, str]]:
     """The answer of a replica's readiness probe; liveness must be given all the while."""
-    address = str(json.loads(world.daemons[name].wait_for("admin_listens"))["address"])
+    address = address_of(world, name)
     assert http("GET", f"{address}/livez") == {"alive": True}
     try:
         with urllib.request.urlopen(f"{address}/readyz", timeout=15) as answer:
@@ -73,6 +77,8 @@ def test_three_replicas_start_at_once_and_refresh_one_token(make_world: MakeWorl
         wait_for_companies(world, {f"Renamed {round_} {number}" for number in range(9)})
         assert world.ion.state()["refreshes"] == 2 + round_
     assert world.json("token", "status")["refused"] is None
+    for name in REPLICAS:
+        eventually(lambda name=name: ready(world, name) == (200, {}), f"{name} is ready, whoever sweeps", 20)
     assert world.ion.state()["busiest_minute"] <= 600
 
 
@@ -145,6 +151,10 @@ def test_everything_may_be_away_when_it_starts(broker: Kafka, own_postgres: Post
         eventually(lambda: ready(world, "one") if daemon.popen.poll() is None else None, "probes are answered")
         code, problems = ready(world, "one")
         assert (code, list(problems)) == (503, ["database"])
+        with urllib.request.urlopen(f"{address_of(world, 'one')}/metrics", timeout=15) as answer:
+            assert 'syncd_up{part="database"} 0.0' in answer.read().decode()
+        assert world.stop(name="one") == 0, "who has not begun yet ends at once too"
+        daemon = world.start("one", until="database_away")
         own_postgres.back()
         daemon.wait_for("daemon_started")
         eventually(lambda: {"kafka", "ion"} <= set(ready(world, "one")[1]), "what else is away is told")
