@@ -110,6 +110,8 @@ def test_the_charts_pod_syncs_answers_its_probes_and_ends_in_time(
             eventually(
                 lambda: [v for _, v in topics.read(topics.commands) if v["data"]["set"].get("email")], "and back", 30
             )
+            told = engine.podman("exec", name, "syncd", "check")
+            assert "Connected to TD SYNNEX ION: 1 customers visible" in told, told
             before = time.monotonic()
             engine.podman("stop", "--time", str(SECONDS_OF_GRACE), name)
             took, code = time.monotonic() - before, engine.inspect("container", name)["State"]["ExitCode"]

@@ -14,7 +14,7 @@ import yaml
 
 from syncd.metrics import Metrics
 from tests.conftest import _missing
-from tests.deploy.render import ROOT
+from tests.deploy.render import CREATED, EVERYTHING, POSTGRESQL, ROOT, one, render
 from tests.parts.prometheus import NoPrometheus, promtool
 
 HERE = Path(__file__).parent
@@ -39,6 +39,18 @@ def test_prometheus_itself_takes_the_rules_and_their_tests(command: tuple[str, .
         _missing("Prometheus", str(error))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "SUCCESS" in ran.stdout
+
+
+def test_prometheus_takes_the_rules_as_the_chart_renders_them(tmp_path: Path) -> None:
+    rules = one(render(POSTGRESQL, CREATED, EVERYTHING), "PrometheusRule")["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    try:
+        ran = promtool("check", "rules", str(tmp_path / "rules.yaml"))
+    except NoPrometheus as error:
+        _missing("Prometheus", str(error))
+    assert "SUCCESS: 19 rules found" in ran.stdout, ran.stdout + ran.stderr
+    [gone] = [rule for rule in rules["groups"][0]["rules"] if rule["alert"] == "SyncdGone"]
+    assert gone["expr"] == 'absent(syncd_build_info{namespace="crm"})'
 
 
 def test_the_tests_of_the_rules_can_fail(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -234,6 +235,13 @@ class World:
 
     def stop(self, number: int = signal.SIGTERM, name: str = "daemon") -> int:
         return self.daemons.pop(name).stop(number)
+
+    @contextmanager
+    def standing_still(self, name: str = "daemon") -> Iterator[None]:
+        """What happens here is all there when the daemon looks again."""
+        self.daemons[name].popen.send_signal(signal.SIGSTOP)
+        yield
+        self.daemons[name].popen.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         for name in list(self.daemons):
