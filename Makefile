@@ -29,7 +29,7 @@ chaos: setup
 
 # The chart before real Helm and its judges, the image built and played as a pod. Builds its tools once; root, Go, Debian.
 deploy-test: setup
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest tests/cluster --timeout 1800
 
 fuzz: setup
 	SYNCD_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz -s

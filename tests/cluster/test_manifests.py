@@ -64,6 +64,7 @@ ASKED_FOR = {
     "SQLite, as little as can be": ONE_REPLICA,
     "SQLite on a claim of one's own": {*ONE_REPLICA, "The pod does not have a matching NetworkPolicy"},
     "SQLite, for maintenance": {*ONE_REPLICA, "Container is missing a readinessProbe"},
+    "PostgreSQL, scaled by others": {"Deployment few replicas"},  # none are said
     "PostgreSQL, without what can be left out": {"No matching PodDisruptionBudget was found"},
 }
 """What these values mean; nothing else is found in any."""
