@@ -30,6 +30,7 @@ from syncd.core.values import Millis
 from syncd.core.work import CATCH_UP, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
+from syncd.engine import spans
 from syncd.engine.catch_up import CatchUp
 from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
 from syncd.engine.create import Creator
@@ -439,7 +440,8 @@ class Daemon:
     async def _sweep_once(self) -> None:
         parts = self._parts
         try:
-            sweep = await parts.sweeper.sweep()
+            with spans.span("sweep"):
+                sweep = await parts.sweeper.sweep()
         except SideError as error:
             self._ion_problem = error.sentence
             log.warning("sweep_failed", reason=error.sentence, kind=type(error).__name__)

@@ -350,14 +350,13 @@ def _secret_files(directory: str | None, problems: list[str]) -> dict[str, Path]
         problems.append(f"SYNCD_SECRETS_DIR: {directory} is not a directory; example: /run/secrets/syncd")
         return {}
     files = [path for path in sorted(Path(directory).iterdir()) if path.is_file()]
-    known = {key for key, _ in keys()}
-    found = dict[str, Path]()
+    known, found = dict(keys()), dict[str, Path]()
     for path in files:
         key = path.name.upper().removeprefix(PREFIX)
         if key in known:
             found[key] = path
         elif path.name.upper().startswith(PREFIX):  # other files may lie beside them
-            problems.append(f"{_unknown(key, dict(keys()))}; it is a file in {directory}")
+            problems.append(f"{_unknown(key, known)}; it is a file in {directory}")
     return found
 
 

@@ -54,11 +54,6 @@ class Sweeper:
             self._facts.listing_ms = complete[0].ended - complete[0].started
 
     async def sweep(self) -> Sweep:
-        """``_sweep``, as one step of a trace."""
-        with spans.span("sweep"):
-            return await self._sweep()
-
-    async def _sweep(self) -> Sweep:
         """List ION once. A failed page ends the sweep; what was read until then counts.
 
         Raises what ended it, a ``SideError`` as a rule, after the sweep has been recorded as failed.

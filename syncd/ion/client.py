@@ -226,28 +226,15 @@ class IonClient:
     ) -> Answer:
         """One call with a good token; after a 401 once more with a new one."""
         with spans.span(f"ION {operation}", lane=slots.lane.value):
-            answer = await self._send_with_token(operation, method, url, slots, query, body, not_after)
-            spans.note(status=answer.status)
-        return answer
-
-    async def _send_with_token(
-        self,
-        operation: str,
-        method: str,
-        url: URL,
-        slots: Slots,
-        query: Mapping[str, str] | None,
-        body: Mapping[str, Any] | None,
-        not_after: Millis | None,
-    ) -> Answer:
-        token = await self.custody.bearer(slots)
-        answer = await self._call(operation, method, url, slots, token, query, body, not_after)
-        if answer.status == 401:
-            token = await self.custody.renew(token, slots)
+            token = await self.custody.bearer(slots)
             answer = await self._call(operation, method, url, slots, token, query, body, not_after)
-        if answer.status == 429:
-            error = error_of(answer, writes=False, what=operation)
-            await self._gate.throttled(error.wait_ms if isinstance(error, Throttled) else None)
+            if answer.status == 401:
+                token = await self.custody.renew(token, slots)
+                answer = await self._call(operation, method, url, slots, token, query, body, not_after)
+            if answer.status == 429:
+                error = error_of(answer, writes=False, what=operation)
+                await self._gate.throttled(error.wait_ms if isinstance(error, Throttled) else None)
+            spans.note(status=answer.status)
         return answer
 
     async def _call(

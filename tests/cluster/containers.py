@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.cluster.tools import KEPT
 from tests.deploy.render import ROOT
+from tests.parts.debian import installed
 
 PACKAGES = ("buildah", "debootstrap", "podman", "crun", "runc", "catatonit")
 BASE = "docker.io/library/python:3.11-slim-bookworm"
@@ -44,13 +45,7 @@ class Engine:
     def __init__(self) -> None:
         if os.geteuid() != 0 or (shutil.which("podman") is None and shutil.which("apt-get") is None):
             raise NoContainers(f"needs root, and Debian's packages {', '.join(PACKAGES)}")
-        if any(shutil.which(name) is None for name in ("buildah", "debootstrap", "podman", "runc")):
-            for command in (
-                ["apt-get", "update"],
-                ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES],
-            ):
-                subprocess.run(command, check=False, capture_output=True, timeout=600)
-        if missing := [name for name in PACKAGES if shutil.which(name) is None]:
+        if missing := [name for name in PACKAGES if installed(name, *PACKAGES) is None]:
             raise NoContainers(f"there is no {missing[0]}")
         folder = KEPT / "containers"
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,12 +72,12 @@ class Engine:
         """Of the stand-in; made at the first call, which takes two minutes."""
         if self.run("podman", "image", "exists", BASE, is_expected_to_work=False).returncode:
             with tempfile.TemporaryDirectory() as made:
-                root = f"{made}/root"
+                root = f"{made}/rootfs"
                 packages = "ca-certificates,python3,python3-venv"
                 self.run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", root)
                 Path(root, "usr/bin/python").symlink_to("python3")
-                self.run("tar", "-C", root, "-cf", f"{made}/root.tar", ".")
-                self.run("podman", "import", f"{made}/root.tar", BASE)
+                self.run("tar", "-C", root, "-cf", f"{made}/rootfs.tar", ".")
+                self.run("podman", "import", f"{made}/rootfs.tar", BASE)
         return self.podman("image", "inspect", "--format", "{{.Digest}}", BASE)
 
     def build(self, tag: str) -> None:

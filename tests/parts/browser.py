@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-INSTALL = "apt-get install --yes --no-install-recommends chromium"
+from tests.parts.debian import INSTALL, installed
+
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,14 +27,9 @@ class NoBrowser(Exception):
 
 
 def chromium() -> str:
-    """Where it is; installed if that can be done."""
-    found = shutil.which("chromium")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in ("apt-get update", INSTALL):
-            subprocess.run(command.split(), check=False, capture_output=True, timeout=600)
-        found = shutil.which("chromium")
+    found = installed("chromium", "chromium")
     if found is None:
-        raise NoBrowser(f"there is no chromium: `{INSTALL}`")
+        raise NoBrowser(f"there is no chromium: `{INSTALL} chromium`")
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.parts.debian import INSTALL, installed
 from tests.parts.world import eventually, http
-
-INSTALL = "apt-get install --yes --no-install-recommends prometheus"
 
 
 class NoPrometheus(Exception):
@@ -21,14 +18,9 @@ class NoPrometheus(Exception):
 
 
 def _found(program: str) -> str:
-    """Where it is; installed if that can be done."""
-    found = shutil.which(program)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in ("apt-get update", INSTALL):
-            subprocess.run(command.split(), check=False, capture_output=True, timeout=600)
-        found = shutil.which(program)
+    found = installed(program, "prometheus")
     if found is None:
-        raise NoPrometheus(f"there is no {program}: `{INSTALL}`")
+        raise NoPrometheus(f"there is no {program}: `{INSTALL} prometheus`")
     return found
 
 

@@ -295,6 +295,11 @@ class World:
 
         return eventually(ion_id, f"{crm_id} is linked", seconds) or ""
 
+    def metrics(self) -> str:
+        """The page as Prometheus reads it."""
+        with urllib.request.urlopen(f"{self.address}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def commands(self) -> list[dict[str, Any]]:
         return [value for _, value in self.topics.read(self.topics.commands)]
 

@@ -6,7 +6,6 @@ import json
 import signal
 import sqlite3
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -228,11 +227,6 @@ def test_a_difference_that_may_not_be_written_is_kept_and_counted(make_world: Ma
     world.wait_until_idle()
     world.topics.edit("C1", status="inactive")
     counted = 'syncd_conflicts_total{field="status",rule="kept",winner="nobody"}'
-    eventually(lambda: counted in _metrics(world), "the difference is counted")
+    eventually(lambda: counted in world.metrics(), "the difference is counted")
     assert world.ion.customers()[ion_id]["status"] == "active"
     assert world.ion.journal("update") == []
-
-
-def _metrics(world: World) -> str:
-    with urllib.request.urlopen(f"{world.address}/metrics", timeout=10) as answer:
-        return str(answer.read().decode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ COUNT = 500
 
 def metric(world: World, name: str) -> float:
     """The value of one line of the metrics page; 0 where there is none."""
-    with urllib.request.urlopen(f"{world.address}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
+    lines = world.metrics().splitlines()
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
 

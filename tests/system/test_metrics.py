@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import urllib.request
 from pathlib import Path
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -44,12 +43,6 @@ CONTRACT = {
 }
 
 
-def page(world: World) -> str:
-    with urllib.request.urlopen(f"{world.address}/metrics", timeout=10) as answer:
-        told: str = answer.read().decode()
-    return told
-
-
 def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Family, without ``syncd_``, to its samples."""
     families = text_string_to_metric_families(text)
@@ -70,14 +63,14 @@ def test_a_full_run_emits_every_metric_of_the_contract(make_world: MakeWorld) ->
     world.topics.edit("C1", title="Once more")
 
     def missing() -> set[str]:
-        found = samples(page(world))
+        found = samples(world.metrics())
         return {name for name in CONTRACT if all(math.isnan(value) for _, value in found.get(name, []))}
 
     eventually(lambda: not missing(), "every metric has a value")
-    directions = {labels["direction"] for labels, _ in samples(page(world))["sync_lag_seconds"]}
+    directions = {labels["direction"] for labels, _ in samples(world.metrics())["sync_lag_seconds"]}
     assert directions == {"to-ion", "to-crm"}
     for name, labels in CONTRACT.items():
-        for told, _ in samples(page(world))[name]:
+        for told, _ in samples(world.metrics())[name]:
             assert told.keys() - {"le"} == labels, name
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.request
 from pathlib import Path
 
 from tests.parts.world import World, eventually, http
@@ -108,8 +107,7 @@ def test_events_that_retention_took_before_they_were_read_raise_an_alarm(make_wo
     world.topics.forget_all()
     world.start()
     world.daemons["daemon"].wait_for("events_lost_to_retention")
-    with urllib.request.urlopen(f"{world.address}/metrics") as page:
-        assert "syncd_events_missed_total 1.0" in page.read().decode()
+    assert "syncd_events_missed_total 1.0" in world.metrics()
     world.topics.edit("C1", company="Read again")
     eventually(lambda: world.ion.customers()[ion_id]["company"] == "Read again", "what comes after is read")
     assert world.ion.customers()[ion_id]["title"] == "CEO"

@@ -217,8 +217,7 @@ def test_probes_and_metrics_answer(make_world: MakeWorld) -> None:
     world, _ = linked_world(make_world, "live")
     assert http("GET", f"{world.address}/livez") == {"alive": True}
     eventually(lambda: _ready(world), "ready")
-    with urllib.request.urlopen(f"{world.address}/metrics", timeout=10) as answer:
-        page = answer.read().decode()
+    page = world.metrics()
     assert page.endswith("# EOF\n")
     for name in ("syncd_ion_calls_total", "syncd_sync_lag_seconds_bucket", 'syncd_links{state="linked"} 1.0'):
         assert name in page
