@@ -39,14 +39,20 @@ def writes(world: World) -> int:
 
 def held_plan(world: World, total: int | None = None) -> dict[str, Any]:
     """The plan once it is held and stays the same, and has so many changes."""
+    last: dict[str, Any] = {}
 
-    def settled() -> dict[str, Any] | None:
-        plan: dict[str, Any] = world.look("plan?limit=10000")
+    def settled() -> bool:
+        nonlocal last
+        before, last = last, world.look("plan?limit=10000")
         time.sleep(0.3)
-        is_settled = plan["held"] and total in (None, plan["total"]) and plan == world.look("plan?limit=10000")
-        return plan if is_settled else None
+        return last["held"] and total in (None, last["total"]) and last == before
 
-    return eventually(settled, "a held plan", 60) or {}
+    try:
+        eventually(settled, "a held plan", 60)
+    except AssertionError as error:
+        told = {name: value for name, value in last.items() if name != "changes"}
+        raise AssertionError(f"{error}; the plan at the end: {told}; writes in ION: {writes(world)}") from None
+    return last
 
 
 def test_five_hundred_wrong_edits_are_held_before_the_first_call(make_world: MakeWorld, dialect: str) -> None:
