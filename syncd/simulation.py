@@ -131,7 +131,7 @@ class SimEvents:
                 for number, entries in batches.items()
                 for entry in entries
             ]
-            await self._ingest.ingest(self._topic, events, topic.ends(positions))
+            await self._ingest.ingest(self._topic, events, topic.ends(mine))
             positions |= {number: entries[-1].offset + 1 for number, entries in batches.items()}
 
     async def _offsets(self, partitions: Iterable[int]) -> dict[int, range]:

@@ -33,6 +33,7 @@ MAX_BATCH = 5_000
 FETCH_WAIT_MS = 200
 STALL_SECONDS = 45.0
 """A consumer that is behind and yet gets nothing for so long has come to grief inside; a new one is made."""
+ENDS_SECONDS = 5.0
 SEND_SECONDS, STOP_SECONDS = 30.0, 10.0
 TOPIC_EXISTS = 36
 
@@ -74,6 +75,17 @@ class Batch(NamedTuple):
     next_offsets: dict[int, int]
     read: int
     total: int
+
+
+class Place(NamedTuple):
+    """Where a partition is read on, and where it ends; ``None``: Kafka does not say at present."""
+
+    position: int
+    end: int | None
+
+    @property
+    def lag(self) -> int | None:
+        return None if self.end is None else max(0, self.end - self.position)
 
 
 class KafkaEvents:
@@ -120,6 +132,7 @@ class KafkaEvents:
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level="read_committed",
             max_poll_interval_ms=600_000,
             session_timeout_ms=10_000,
             request_timeout_ms=20_000,
@@ -136,29 +149,42 @@ class KafkaEvents:
             await _stop(consumer)
 
     async def _read(self, consumer: AIOKafkaConsumer, seek: _Seek, patience: asyncio.Timeout) -> None:
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), dict[int, Place]()
         while True:
+            turn = seek.turn
+            fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
             if seek.failure is not None:
                 raise KafkaError(f"where to read on could not be found out: {seek.failure}")
-            fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
-            if fetched and seek.failure is None:
+            if not fetched and not seek.is_done:
+                continue
+            places = await self._places(consumer)
+            if fetched or (places != told and seek.turn == turn):
+                left = STALL_SECONDS if fetched else (patience.when() or 0.0) - loop.time()
                 patience.reschedule(None)  # the store may be away for as long as it likes
-                await self._store_batch(fetched, self._ends(consumer, fetched))
+                await self._store(fetched, places)
+                patience.reschedule(loop.time() + left)
+            if fetched:
+                await consumer.commit({place: records[-1].offset + 1 for place, records in fetched.items()})
+            elif seek.turn == turn:
+                told = places  # until a marker is passed over, or there is more to come
+            lags = {number: place.lag for number, place in places.items()}
+            self._on_progress({number: lag for number, lag in lags.items() if lag is not None})
+            if all(lag == 0 for lag in lags.values()):
                 patience.reschedule(loop.time() + STALL_SECONDS)
-                await consumer.commit({tp: records[-1].offset + 1 for tp, records in fetched.items() if records})
-            if fetched or seek.is_done:
-                lags = await self._lags(consumer)
-                self._on_progress(lags)
-                if not any(lags.values()):
-                    patience.reschedule(loop.time() + STALL_SECONDS)
 
-    async def _store_batch(self, fetched: Mapping[TopicPartition, Any], ends: Mapping[int, int]) -> None:
-        """Try until the store takes the batch."""
+    async def _store(self, fetched: Mapping[TopicPartition, Any], places: Mapping[int, Place]) -> None:
+        """Try until the store takes what was fetched, and how far we are.
+
+        Where nothing was fetched, all that lies before our places is stored; else the events themselves
+        say how far that is.
+        """
         events = [_raw(record) for records in fetched.values() for record in records]
+        ends = {number: place.end for number, place in places.items() if place.end is not None}
+        positions = {} if fetched else {number: place.position for number, place in places.items()}
         pause = 0.2
         while True:
             try:
-                await self._ingest.ingest(self.topic, events, ends)
+                await self._ingest.ingest(self.topic, events, ends, positions)
             except StoreConflict:
                 continue
             except Exception as error:  # the batch is kept and tried until the store takes it
@@ -167,24 +193,27 @@ class KafkaEvents:
                 await self._clock.sleep(pause)
                 pause = min(30.0, pause * 2)
             else:
-                self.problem = None
                 return
 
-    def _ends(self, consumer: AIOKafkaConsumer, fetched: Mapping[TopicPartition, Any]) -> dict[int, int]:
-        """Where the partitions end, as the answers that brought these records said."""
-        mine = consumer.assignment()
-        return {tp.partition: consumer.highwater(tp) or 0 for tp in fetched if tp in mine}
+    async def _places(self, consumer: AIOKafkaConsumer) -> dict[int, Place]:
+        """How far we are, by partition, for the partitions that are ours.
 
-    async def _lags(self, consumer: AIOKafkaConsumer) -> dict[int, int]:
-        """Records behind the end, by partition, for the partitions that are ours."""
+        Kafka is asked, since what it told with the records is older than what has arrived in the other
+        partitions meanwhile, and the guard would judge a part of a burst as the whole (S9).
+        """
         assigned = consumer.assignment()
         if not assigned:
             if consumer.partitions_for_topic(self.topic) is None:
                 self.problem = f"topic {self.topic} does not exist: create it, or set SYNCD_KAFKA__CREATE_TOPICS=true"
             return {}
-        self.problem = None
-        ends = await consumer.end_offsets(list(assigned))
-        return {tp.partition: max(0, ends[tp] - await consumer.position(tp)) for tp in assigned}
+        try:
+            async with asyncio.timeout(ENDS_SECONDS):
+                ends = await consumer.end_offsets(list(assigned))
+            self.problem = None
+        except TimeoutError:  # one partition without a leader must not hold up the others
+            self.problem = f"Kafka does not say where the partitions of {self.topic} end"
+            ends = {}
+        return {tp.partition: Place(await consumer.position(tp), ends.get(tp)) for tp in assigned}
 
 
 class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -199,11 +228,16 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
         self.failure: Exception | None = None
         self.is_done = False
         """The group has given out its partitions, perhaps none of them to us."""
+        self.turn = 0
+        """Counts how often partitions were taken or given."""
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Nothing is held back for a partition: what was fetched is stored or fetched again."""
+        self.is_done = False
+        self.turn += 1
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self.turn += 1
         try:
             await self._seek(list(assigned))
             self.is_done = True
@@ -230,7 +264,12 @@ async def _reader(access: KafkaAccess, topic: str) -> AsyncIterator[AIOKafkaCons
     """All partitions of a topic, in no group, so nothing is committed. A ``UserError`` where there is none."""
     partitions = await _partitions(access, topic)
     # What retention took meanwhile is gone; the default would pass over all that is still there.
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **access.options())
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        **access.options(),
+    )
     try:
         await consumer.start()
         consumer.assign([TopicPartition(topic, number) for number in partitions])

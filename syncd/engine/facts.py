@@ -18,6 +18,7 @@ class Facts:
     fresh_ms: int
     """How old a reading may be that a write is built on (S5)."""
     poll_ms: int
+    events_topic: str
     rng: random.Random = field(default_factory=random.Random)
     policy: Policy | None = None
     """Known once ION's dialect is known."""

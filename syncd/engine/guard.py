@@ -42,7 +42,7 @@ class Guard:
         self._linked: int | None = None
         """How many are linked, as ``watch`` last counted: each admission would be too often."""
         self._asked: Millis | None = None
-        """When the changes that wait now were first seen waiting."""
+        """Since when changes wait and nothing that came with them is still to come: who came before is counted."""
         self._forgot_at = Millis(0)
 
     @asynccontextmanager
@@ -82,8 +82,11 @@ class Guard:
                 return False
             if state.is_closed:
                 return False
+            if await self._is_arriving(unit, now):
+                self._asked = None
+                return True
             self._asked = self._asked or now
-            if not await self._is_counted(unit, self._asked, now):
+            if await unit.undecided(now, self._asked, 1):
                 return True
             self._asked = None
             await self._judge_together(unit, state, total_of(counts.values()), now)
@@ -123,19 +126,16 @@ class Guard:
         # The customer at hand is one of those that are not decided yet; it alone is no burst.
         return (
             await unit.progress(SWEEP, now) > enough
-            or await unit.behind() > enough
+            or await unit.behind(self._facts.events_topic) > enough
             or await unit.undecided(now, now, enough + 1) > enough
             or await unit.crowd_of_changes(enough) >= enough
         )
 
-    async def _is_counted(self, unit: Unit, asked: Millis, now: Millis) -> bool:
-        """All that had arrived when the question came up is decided."""
+    async def _is_arriving(self, unit: Unit, now: Millis) -> bool:
+        """There is more that nobody has looked at: what waits now may be the first part of it."""
         enough = self._limits.burst_from(self._linked or 0)
-        if enough and await unit.progress(SWEEP, now) > enough:
-            return False
-        if await unit.behind():
-            return False
-        return not await unit.undecided(now, asked, 1)
+        is_listed = bool(enough) and await unit.progress(SWEEP, now) > enough
+        return is_listed or await unit.behind(self._facts.events_topic) > 0
 
     async def _judge_together(self, unit: Unit, state: GuardState, total: Tally, now: Millis) -> None:
         passed = breach(total, self._limits.ceilings(self._linked or 0))

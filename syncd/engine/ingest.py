@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import structlog
@@ -128,11 +129,19 @@ class Ingest:
         self._decode = decode
         self._describe_letter = describe_letter
 
-    async def ingest(self, topic: str, events: Sequence[RawEvent], ends: Mapping[int, int]) -> int:
+    async def ingest(
+        self,
+        topic: str,
+        events: Sequence[RawEvent],
+        ends: Mapping[int, int],
+        positions: Mapping[int, int] = MappingProxyType({}),
+    ) -> int:
         """Store what the events say, and where they end; how many customers changed.
 
-        Events below the stored offset were stored before: they are passed over. ``ends``: where
-        the partitions end as far as Kafka said, so that everybody knows how much is still to come.
+        Events below the stored offset were stored before: they are passed over. ``ends``: where the
+        partitions that are read here end, also those from which nothing came this time, so that everybody
+        knows how much is still to come. ``positions``: where reading goes on after these events, which is
+        behind the last of them where a transaction's marker follows it.
         """
         now = self._clock.now()
         async with self._store.begin() as unit:
@@ -140,7 +149,8 @@ class Ingest:
             batch = self._sort([event for event in events if event.offset >= known.get(event.partition, 0)], now)
             changed = await self._take_in(unit, batch, now)
             await self._bury(unit, batch.letters)
-            await unit.save_offsets(topic, batch.offsets, ends)
+            after = {n: at for n, at in positions.items() if at > batch.offsets.get(n, known.get(n, at))}
+            await unit.save_offsets(topic, batch.offsets | after, ends)
         for (form, outcome), count in batch.forms.items():
             self._counters.event(form, outcome, count)
         for letter in batch.letters:

@@ -148,7 +148,8 @@ class Pairing:
         """Both sides were seen whole once: before that, what looks alone may just not have come yet."""
         facts = self._facts
         if not facts.is_oriented:
-            facts.is_oriented = facts.has_joined and facts.listed_from > 0 and not await unit.behind()
+            is_read = facts.has_joined and not await unit.behind(facts.events_topic)
+            facts.is_oriented = is_read and facts.listed_from > 0
         return facts.is_oriented
 
     async def _notes_somebody_else(self, unit: Unit, customer: Record, now: Millis) -> bool:

@@ -198,10 +198,13 @@ class Unit(Outlook, Protocol):
     # Kafka: where we are, what is on its way out, what was set aside
     async def offsets(self, topic: str) -> dict[int, int]: ...
     async def save_offsets(self, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
-        """Where to read on, by partition, and where the partition ended when that was known."""
+        """Where to read on, by partition, and where partitions end, as far as that is known.
 
-    async def behind(self) -> int:
-        """Records that wait in Kafka, over all replicas, as far as was known when they last read."""
+        The end of a partition that is only in ``ends`` moves on and never back.
+        """
+
+    async def behind(self, topic: str) -> int:
+        """Records of a topic that wait in Kafka, over all replicas, as far as was known when they last read."""
 
     async def post(self, messages: Collection[Message]) -> None: ...
     async def posted(self, limit: int) -> list[Message]: ...

@@ -556,9 +556,14 @@ class MemoryUnit:
     async def save_offsets(self, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
         for partition, offset in offsets.items():
             self._put("offsets", (topic, partition), (offset, ends.get(partition, offset)))
+        for partition in ends.keys() - offsets.keys():
+            known = self._table("offsets").get((topic, partition))
+            if known is not None and known[1] < ends[partition]:
+                self._put("offsets", (topic, partition), (known[0], ends[partition]))
 
-    async def behind(self) -> int:
-        return sum(max(0, end - offset) for offset, end in self._table("offsets").values())
+    async def behind(self, topic: str) -> int:
+        table = self._table("offsets")
+        return sum(max(0, end - offset) for (name, _), (offset, end) in table.items() if name == topic)
 
     async def post(self, messages: Collection[Message]) -> None:
         for message in messages:

@@ -875,9 +875,13 @@ class SqlUnit:
             end = ends.get(partition, next_offset)
             row = {"topic": topic, "partition": partition, "next_offset": next_offset, "end_offset": end}
             await self._upsert(OFFSETS, row)
+        for partition in sorted(ends.keys() - offsets.keys()):
+            its = (OFFSETS.c.topic == topic) & (OFFSETS.c.partition == partition)
+            further = its & (OFFSETS.c.end_offset < ends[partition])
+            await self._connection.execute(update(OFFSETS).where(further).values(end_offset=ends[partition]))
 
-    async def behind(self) -> int:
-        rows = await self._rows(select(OFFSETS.c.next_offset, OFFSETS.c.end_offset))
+    async def behind(self, topic: str) -> int:
+        rows = await self._rows(select(OFFSETS.c.next_offset, OFFSETS.c.end_offset).where(OFFSETS.c.topic == topic))
         return sum(max(0, row.end_offset - row.next_offset) for row in rows)
 
     async def post(self, messages: Collection[Message]) -> None:

@@ -78,6 +78,30 @@ async def test_a_batch_that_fails_to_be_stored_moves_nothing(monkeypatch: pytest
     assert await held(store) == ("A", {0: 1})
 
 
+async def test_how_much_is_to_come_is_known_for_every_partition_with_the_first_batch() -> None:
+    """S9: else the guard would judge what one partition brought as the whole burst."""
+    store = MemoryStore()
+    ingest = ingest_into(store)
+    async with store.begin() as unit:
+        await unit.save_offsets(TOPIC, {0: 0, 1: 0}, {0: 0, 1: 0})
+    await ingest.ingest(TOPIC, [event(0, "A")], {0: 1, 1: 160})
+    async with store.begin() as unit:
+        assert await unit.behind(TOPIC) == 160
+
+
+async def test_the_marker_of_a_transaction_is_no_event_that_is_still_to_come() -> None:
+    store = MemoryStore()
+    ingest = ingest_into(store)
+    await ingest.ingest(TOPIC, [event(0, "A")], {0: 2}, {0: 1})
+    async with store.begin() as unit:
+        assert await unit.behind(TOPIC) == 1
+    await ingest.ingest(TOPIC, [], {0: 2}, {0: 2})
+    async with store.begin() as unit:
+        assert await unit.behind(TOPIC) == 0
+    await ingest.ingest(TOPIC, [], {0: 2}, {0: 1})
+    assert (await held(store))[1] == {0: 2}, "who was stopped for a while moves nobody back"
+
+
 async def test_what_says_nothing_new_wakes_nobody() -> None:
     store = MemoryStore()
     ingest = ingest_into(store)

@@ -242,7 +242,7 @@ class Measured:
 async def measure(people: Population, seed: int) -> Measured:
     """Judge everybody, both sides mixed, until nobody is linked any more."""
     unlinked, found = Unlinked(people), Measured()
-    pairing = Pairing(Facts(0, 0), cast(Intents, None), cast(LinkBook, None))  # judging needs neither
+    pairing = Pairing(Facts(0, 0, ""), cast(Intents, None), cast(LinkBook, None))  # judging needs neither
     everyone = [(Side.CRM, number) for number in people.crm] + [(Side.ION, number) for number in people.ion]
     Random(seed).shuffle(everyone)
     for side, number in everyone:

@@ -134,6 +134,19 @@ class Topics:
         data = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
         self._producer.produce(self.events, value=data, key=key, headers=headers or [])
 
+    def send_in_transaction(self, key: str, value: object, *, is_committed: bool) -> None:
+        """As a CRM with exactly-once delivery does; what is aborted stays in the topic all the same."""
+        options = {"bootstrap.servers": self.bootstrap, "transactional.id": self.events}
+        producer = Producer(options)
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(self.events, value=json.dumps(value).encode(), key=key)
+        producer.flush(30)
+        if is_committed:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)
+
     def flush(self) -> None:
         assert self._producer.flush(30) == 0
 

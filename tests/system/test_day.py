@@ -225,3 +225,17 @@ def test_a_customer_that_lacks_what_ion_requires_waits_and_goes_when_it_comes(ma
     assert world.ion.journal("create") == []
     world.topics.edit("C1", address=ADDRESS, contact="Ann Archer", language="EN")
     world.linked("C1")
+
+
+def test_of_a_crm_that_writes_in_transactions_only_what_was_committed_counts(make_world: MakeWorld) -> None:
+    """Each transaction ends with a marker, which is no event: nobody may wait for it (S7)."""
+    world = make_world(dialect="live", customers=0, calls_per_minute=600)
+    for name, is_committed in (("Never Ltd", False), ("Acme Ltd", True)):
+        event = {"type": "changed", "id": "C1", "customer": customer(name)}
+        world.topics.send_in_transaction("C1", event, is_committed=is_committed)
+    world.start()
+    ion_id = world.linked("C1")
+    assert world.ion.customers()[ion_id]["company"] == "Acme Ltd"
+    assert len(world.ion.journal("create")) == 1
+    lag = f'syncd_kafka_lag_records{{partition="%s",topic="{world.topics.events}"}} 0.0'
+    assert all(lag % number in world.metrics() for number in range(3))
