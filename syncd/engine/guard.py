@@ -65,17 +65,16 @@ class Guard:
         """Judge what waits, all together, if it is counted; is there still something to be judged?"""
         now = self._clock.now()
         async with self._store.begin() as unit:
-            state, counts = await unit.guard_state(), dict[ChangeState, Tally]()
+            state, since, is_waiting = await unit.guard_state(), Millis(now - WINDOW_MS), False
             if await unit.crowd_of_changes(1):
-                counts = await unit.tally_changes(Millis(now - WINDOW_MS))
-            is_waiting = any(counts.get(ChangeState.WAITING, NOTHING))
+                is_waiting = any((await unit.tally_changes(since)).get(ChangeState.WAITING, NOTHING))
             if self._linked is None or is_waiting:
                 self._linked = sum((await unit.count_links()).values())
             if not is_waiting:
                 self._asked = None
                 if now > self._forgot_at + FORGET_EVERY_MS:
                     self._forgot_at = now
-                    await unit.forget_spent(Millis(now - WINDOW_MS))
+                    await unit.forget_spent(since)
                 if state.held_since is not None and not state.mapping_asked:
                     await unit.save_guard_state(replace(state, held_since=None, reason=""))
                     log.info("guard_open_again", reason="nothing waits any more")
@@ -89,6 +88,7 @@ class Guard:
             if await unit.undecided(now, self._asked, 1):
                 return True
             self._asked = None
+            counts = await unit.tally_changes(since)  # with those that were decided since the first look
             await self._judge_together(unit, state, total_of(counts.values()), now)
         return False
 
