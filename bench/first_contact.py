@@ -114,6 +114,7 @@ async def first_contact(url: str) -> str:
         wire=Wire(LocalIon(IonServer(account))),
         posts=posts,
         sink=KafkaSink(posts, "commands", mapping),
+        reader=None,
         read_events=Events,
         fingerprint=lambda data: "0",
         rng=rng,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
+from enum import StrEnum
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -20,6 +22,7 @@ from sqlalchemy import (
     CompoundSelect,
     Select,
     Table,
+    TextClause,
     bindparam,
     case,
     delete,
@@ -30,9 +33,11 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     not_,
     or_,
     select,
+    text,
     union_all,
     update,
 )
@@ -84,6 +89,10 @@ def _table(row: Any) -> Table:
     return table
 
 
+def _one_of(column: ColumnElement[Any], values: Iterable[StrEnum]) -> ColumnElement[bool]:
+    return or_(false(), *(column == value.value for value in values))
+
+
 RECORDS, LINKS, INTENTS = _table(tables.RecordRow), _table(tables.LinkRow), _table(tables.IntentRow)
 CONFLICTS, DECISIONS = _table(tables.ConflictRow), _table(tables.DecisionRow)
 QUEUE, HOLDS, CANDIDATES = _table(tables.QueueRow), _table(tables.HoldRow), _table(tables.CandidateRow)
@@ -98,10 +107,8 @@ DIVERGENCES = _table(tables.DivergenceRow)
 POSTGRES_TIME = extract("epoch", func.clock_timestamp())
 SQLITE_TIME = (func.julianday("now") - 2_440_587.5) * 86_400
 
-DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & INTENTS.c.state.in_(
-    [IntentState.PREPARED.value, IntentState.SENT.value]
-)
-OPEN_STATES = [state.value for state in OPEN]
+DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & _one_of(INTENTS.c.state, (IntentState.PREPARED, IntentState.SENT))
+IS_OPEN = _one_of(INTENTS.c.state, OPEN)
 CALLS = QUEUE.c.stage == Stage.CALL.value
 LINKED = QUEUE.c.subject.startswith("crm:") & exists().where(LINKS.c.crm_id == func.substr(QUEUE.c.subject, 5))
 SQLITE_BUSY_MS = 10_000
@@ -232,7 +239,8 @@ class SqlUnit:
         self._connection = connection
         self._seal = seal
         self._rng = rng
-        self._is_postgres = connection.dialect.name == "postgresql"
+        self._dialect = connection.dialect.name
+        self._is_postgres = self._dialect == "postgresql"
         self.rung = set[Loop]()
         self._traits: dict[tuple[Side, str], tuple[Value, ...]] = {}
         """What the records that were read are found by, to know whether that changes."""
@@ -246,7 +254,7 @@ class SqlUnit:
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
         found: dict[str, Record] = {}
         for chunk in _chunks(sorted(ids)):
-            wanted = RECORDS.c.customer_id.in_(chunk)
+            wanted = _among(RECORDS.c.customer_id, chunk)
             query = select(RECORDS).where(RECORDS.c.side == side.value, wanted).order_by(RECORDS.c.customer_id)
             for row in await self._rows(query.with_for_update()):
                 found[row.customer_id] = codec.record_from_row(row)
@@ -346,7 +354,7 @@ class SqlUnit:
         column = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
         found: dict[str, Link] = {}
         for chunk in _chunks(sorted(ids)):
-            for row in await self._rows(select(LINKS).where(column.in_(chunk))):
+            for row in await self._rows(select(LINKS).where(_among(column, chunk))):
                 link = codec.link_from_row(row)
                 found[link.crm_id if side is Side.CRM else link.ion_id] = link
         return found
@@ -389,20 +397,18 @@ class SqlUnit:
     async def intents(self, ids: Collection[str]) -> dict[str, Intent]:
         found: dict[str, Intent] = {}
         for chunk in _chunks(sorted(ids)):
-            query = select(INTENTS).where(INTENTS.c.id.in_(chunk)).order_by(INTENTS.c.id)
+            query = select(INTENTS).where(_among(INTENTS.c.id, chunk)).order_by(INTENTS.c.id)
             for row in await self._rows(query.with_for_update()):
                 found[row.id] = codec.intent_from_row(row)
         return found
 
     async def open_intents(self, subject: Subject) -> list[Intent]:
-        query = select(INTENTS).where(INTENTS.c.subject == subject, INTENTS.c.state.in_(OPEN_STATES))
+        query = select(INTENTS).where(INTENTS.c.subject == subject, IS_OPEN)
         rows = await self._rows(query.order_by(INTENTS.c.at, INTENTS.c.id).with_for_update())
         return [codec.intent_from_row(row) for row in rows]
 
     async def open_creates(self, side: Side) -> list[Intent]:
-        query = select(INTENTS).where(
-            INTENTS.c.state.in_(OPEN_STATES), INTENTS.c.side == side.value, INTENTS.c.kind == Kind.CREATE.value
-        )
+        query = select(INTENTS).where(IS_OPEN, INTENTS.c.side == side.value, INTENTS.c.kind == Kind.CREATE.value)
         return [codec.intent_from_row(row) for row in await self._rows(query)]
 
     async def commands_due(self, now: Millis, limit: int) -> list[Intent]:
@@ -432,7 +438,7 @@ class SqlUnit:
 
     async def count_open_intents(self) -> dict[tuple[Side, IntentState], tuple[int, Millis]]:
         counts = (func.count().label("n"), func.min(INTENTS.c.at).label("oldest"))
-        query = select(INTENTS.c.side, INTENTS.c.state, *counts).where(INTENTS.c.state.in_(OPEN_STATES))
+        query = select(INTENTS.c.side, INTENTS.c.state, *counts).where(IS_OPEN)
         rows = await self._rows(query.group_by(INTENTS.c.side, INTENTS.c.state))
         return {(Side(row.side), IntentState(row.state)): (row.n, Millis(row.oldest)) for row in rows}
 
@@ -544,7 +550,7 @@ class SqlUnit:
         entries = await self._connection.execute(update(DECISIONS).where(or_(false(), *mine)).values(detail=""))
         conflicts = await self._connection.execute(delete(CONFLICTS).where(CONFLICTS.c.crm_id == crm_id))
         both = [subject, *([f"ion:{ion_id}"] if ion_id is not None else [])]
-        await self._blank_intents(INTENTS.c.subject.in_(both) & INTENTS.c.state.not_in(OPEN_STATES))
+        await self._blank_intents(INTENTS.c.subject.in_(both) & not_(IS_OPEN))
         spent = codec.dumps({"set": {}, "expect": {}, "base": {}, "why": {}})  # its count for the guard stays
         await self._connection.execute(update(CHANGES).where(CHANGES.c.subject.in_(both)).values(body=spent))
         why = "erased; the next attempt says it again"
@@ -641,17 +647,6 @@ class SqlUnit:
         if not subjects:
             return
         self.rung.add(Loop.DECIDE)
-        statement = self._insert(QUEUE)
-        statement = statement.on_conflict_do_update(
-            index_elements=[QUEUE.c.subject],
-            set_={
-                "stage": statement.excluded.stage,
-                "due": case((QUEUE.c.due < statement.excluded.due, QUEUE.c.due), else_=statement.excluded.due),
-                "generation": QUEUE.c.generation + 1,
-                "attempts": 0,
-                "trace": func.coalesce(statement.excluded.trace, QUEUE.c.trace),
-            },
-        )
         rows = [
             {
                 "subject": subject,
@@ -666,7 +661,7 @@ class SqlUnit:
             }
             for subject in dict.fromkeys(subjects)
         ]
-        await self._connection.execute(statement, rows)
+        await self._connection.execute(_enqueue(self._dialect), rows)
 
     async def claim(
         self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
@@ -778,14 +773,8 @@ class SqlUnit:
             }
             for subject, reading in readings
         ]
-        statement = self._insert(READINGS)
-        statement = statement.on_conflict_do_update(
-            index_elements=[READINGS.c.subject],
-            set_={name: statement.excluded[name] for name in ("ion_id", "asked", "body")},
-            where=READINGS.c.asked < statement.excluded.asked,
-        )
         if rows:
-            await self._connection.execute(statement, rows)
+            await self._connection.execute(_keep_reading(self._dialect), rows)
 
     async def reading_of(self, subject: Subject) -> Reading | None:
         rows = await self._rows(select(READINGS).where(READINGS.c.subject == subject))
@@ -804,21 +793,10 @@ class SqlUnit:
             "since": hold.since,
             "fields": codec.dumps(list(hold.fields)),
         }
-        statement = self._insert(HOLDS)
-        new = statement.excluded
-        is_same = (HOLDS.c.reason == new.reason) & (HOLDS.c.fields == new.fields)
-        statement = statement.on_conflict_do_update(
-            index_elements=[HOLDS.c.subject, HOLDS.c.kind],
-            set_={
-                "since": case((is_same, HOLDS.c.since), else_=new.since),
-                "reason": new.reason,
-                "fields": new.fields,
-            },
-        )
-        await self._connection.execute(statement, row)
+        await self._connection.execute(_hold_on(self._dialect), row)
 
     async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None:
-        mine = (HOLDS.c.subject == subject) & HOLDS.c.kind.in_([kind.value for kind in kinds])
+        mine = (HOLDS.c.subject == subject) & _one_of(HOLDS.c.kind, kinds)
         released = await self._connection.execute(delete(HOLDS).where(mine))
         if released.rowcount and HoldKind.REVIEW in kinds:  # whoever has candidates waits for a review
             await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
@@ -917,7 +895,8 @@ class SqlUnit:
                 "body": self._seal.seal(codec.letter_body(letter)),
             }
             place = [LETTERS.c.topic, LETTERS.c.partition, LETTERS.c.offset]
-            await self._connection.execute(self._insert(LETTERS).on_conflict_do_nothing(index_elements=place), row)
+            statement = _insert(self._dialect, LETTERS).on_conflict_do_nothing(index_elements=place)
+            await self._connection.execute(statement, row)
 
     async def list_dead_letters(self, before: int | None, limit: int) -> list[DeadLetter]:
         query = select(LETTERS).order_by(LETTERS.c.id.desc()).limit(limit)
@@ -1017,7 +996,7 @@ class SqlUnit:
         await self._upsert(NOTES, {"name": name, "text": text})
 
     async def lease(self, name: str, owner: str, now: Millis, lease_ms: int) -> bool:
-        statement = self._insert(LEASES)
+        statement = _insert(self._dialect, LEASES)
         statement = statement.on_conflict_do_update(
             index_elements=[LEASES.c.name],
             set_={
@@ -1050,15 +1029,8 @@ class SqlUnit:
         counted = select(func.count()).select_from(query.limit(limit).subquery())
         return (await self._connection.execute(counted)).scalar() or 0
 
-    def _insert(self, table: Table) -> Any:
-        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
-
     async def _upsert(self, table: Table, row: Mapping[str, Any]) -> None:
-        keys = [column.name for column in table.primary_key]
-        statement = self._insert(table).values(**row)
-        rest = {name: statement.excluded[name] for name in row if name not in keys}
-        known = statement.on_conflict_do_update(index_elements=keys, set_=rest) if rest else None
-        await self._connection.execute(known if known is not None else statement.on_conflict_do_nothing())
+        await self._connection.execute(_upsert(self._dialect, table, tuple(row)), row)
 
     async def _update_by_key(self, table: Table, rows: list[dict[str, Any]]) -> None:
         """One statement, many rows; each row holds the key and what to set."""
@@ -1070,6 +1042,81 @@ class SqlUnit:
             statement,
             [{(f"key_{name}" if name in keys else name): value for name, value in row.items()} for row in rows],
         )
+
+
+# -- what is inserted or else updated. SQLAlchemy compiles such a statement each time that it is executed, which
+# costs more than its execution: these are compiled once, to text.
+
+
+def _insert(dialect: str, table: Table) -> Any:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def _compiled(dialect: str, statement: Any, columns: Collection[str]) -> TextClause:
+    plain = postgresql.dialect if dialect == "postgresql" else sqlite.dialect
+    return text(str(statement.compile(dialect=plain(paramstyle="named"), column_keys=list(columns))))
+
+
+@cache
+def _upsert(dialect: str, table: Table, columns: tuple[str, ...]) -> TextClause:
+    keys = [column.name for column in table.primary_key]
+    statement = _insert(dialect, table)
+    rest = {name: statement.excluded[name] for name in columns if name not in keys}
+    if rest:
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=rest)
+    else:
+        statement = statement.on_conflict_do_nothing()
+    return _compiled(dialect, statement, columns)
+
+
+@cache
+def _enqueue(dialect: str) -> TextClause:
+    statement = _insert(dialect, QUEUE)
+    new = statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=[QUEUE.c.subject],
+        set_={
+            "stage": new.stage,
+            "due": case((QUEUE.c.due < new.due, QUEUE.c.due), else_=new.due),
+            "generation": QUEUE.c.generation + literal_column("1"),
+            "attempts": literal_column("0"),
+            "trace": func.coalesce(new.trace, QUEUE.c.trace),
+        },
+    )
+    return _compiled(dialect, statement, QUEUE.c.keys())
+
+
+@cache
+def _keep_reading(dialect: str) -> TextClause:
+    columns = ("ion_id", "asked", "body")
+    statement = _insert(dialect, READINGS)
+    statement = statement.on_conflict_do_update(
+        index_elements=[READINGS.c.subject],
+        set_={name: statement.excluded[name] for name in columns},
+        where=READINGS.c.asked < statement.excluded.asked,
+    )
+    return _compiled(dialect, statement, ("subject", *columns))
+
+
+@cache
+def _hold_on(dialect: str) -> TextClause:
+    statement = _insert(dialect, HOLDS)
+    new = statement.excluded
+    is_same = (HOLDS.c.reason == new.reason) & (HOLDS.c.fields == new.fields)
+    statement = statement.on_conflict_do_update(
+        index_elements=[HOLDS.c.subject, HOLDS.c.kind],
+        set_={
+            "since": case((is_same, HOLDS.c.since), else_=new.since),
+            "reason": new.reason,
+            "fields": new.fields,
+        },
+    )
+    return _compiled(dialect, statement, ("subject", "kind", "since", "reason", "fields"))
+
+
+def _among(column: ColumnElement[Any], ids: Sequence[str]) -> ColumnElement[bool]:
+    """One id is by far the most frequent, and a list is expanded at each execution."""
+    return column == ids[0] if len(ids) == 1 else column.in_(ids)
 
 
 def _shown_since(fresh: Millis) -> ColumnElement[bool]:
