@@ -14,7 +14,7 @@ import typer
 
 from syncd import __version__
 
-DAEMON, LOOK, STEER, SET_UP = "Run", "Look", "Steer", "Set up"
+DAEMON, LOOK, STEER, ION, SET_UP = "Run", "Look", "Steer", "The rest of ION", "Set up"
 
 app = typer.Typer(
     name="syncd",
@@ -48,7 +48,8 @@ def options(
 
 def main() -> None:
     """Run a command; what went wrong becomes one sentence and an exit code."""
-    from syncd.core.errors import BadConfiguration, StoreConflict, SyncdError
+    from syncd.cli.output import HELD
+    from syncd.core.errors import BadConfiguration, Paused, StoreConflict, SyncdError
 
     try:
         app()
@@ -59,6 +60,9 @@ def main() -> None:
     except StoreConflict:
         print("syncd: the daemon was at the same customers all the while: try again", file=sys.stderr)
         sys.exit(1)
+    except Paused as error:
+        print(f"syncd: {error.sentence}", file=sys.stderr)
+        sys.exit(HELD)
     except SyncdError as error:
         print(f"syncd: {error.sentence}", file=sys.stderr)
         sys.exit(1)
@@ -66,7 +70,7 @@ def main() -> None:
         sys.exit(130)
 
 
-from syncd.cli import config, daemon, looks, recover, replay, review, setup, sim, steer, story, verify  # noqa: E402
+from syncd.cli import config, daemon, ion, looks, recover, replay, review, setup, sim, steer, story, verify  # noqa: E402
 
 app.command("run", rich_help_panel=DAEMON)(daemon.run)
 app.command("demo", rich_help_panel=DAEMON)(daemon.demo)
@@ -86,6 +90,7 @@ app.command("verify", rich_help_panel=LOOK)(verify.verify)
 app.command("erase", rich_help_panel=STEER)(verify.erase)
 app.command("replay", rich_help_panel=STEER)(replay.replay)
 app.command("rebuild", rich_help_panel=STEER)(recover.rebuild)
+app.add_typer(ion.app, name="ion", rich_help_panel=ION)
 app.add_typer(setup.token, name="token", rich_help_panel=SET_UP)
 app.add_typer(setup.db, name="db", rich_help_panel=SET_UP)
 app.add_typer(config.app, name="config", rich_help_panel=SET_UP)

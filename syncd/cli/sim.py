@@ -28,6 +28,7 @@ def ion(
     refresh_token: Annotated[str, typer.Option(help="The first refresh token it accepts.")] = "initial-refresh-token",
     seed: Seed = 1,
     max_page_size: Annotated[int, typer.Option(help="Larger pages are refused.")] = 1000,
+    products: Annotated[int, typer.Option(help="How many products there are beside a few real ones.")] = 0,
 ) -> None:
     """Serve ION's API with OAuth, customers, products, orders, subscriptions, carts and reports.
 
@@ -43,6 +44,7 @@ def ion(
         refresh_token=refresh_token,
         seed=seed,
         max_page_size=max_page_size,
+        products=products,
     )
     asyncio.run(serve_ion(options, port))
 

@@ -4,8 +4,9 @@ Rules
 1. A slot is taken before a call and is free again 60 s after that call has *ended*. So in any
    sliding 60 s the server receives at most ``limit`` calls, whatever the latency.
 2. A slot whose owner died counts as ended when its call can no longer be under way.
-3. Each lane has a minimum share. A lane may borrow what others leave idle, never what a lane that
-   was turned away within the last seconds has a right to.
+3. Each lane has a minimum share. A lane may borrow what others leave idle, never what a lane in which
+   somebody waits has a right to. The operator's lane, which is not customer sync's, borrows only while
+   nobody waits in another.
 4. 429 stops everyone until ``Retry-After``, and halves the rate; the rate then recovers by adding.
 """
 
@@ -20,8 +21,8 @@ from syncd.core.values import Millis
 WINDOW_MS = 60_000
 MARGIN_MS = 50
 """Above the window, for the rounding of clocks."""
-DEMAND_MS = 5_000
-"""How long a lane that was turned away keeps its claim."""
+DEMAND_MS = 7_000
+"""How long a lane in which somebody waited keeps its claim: longer than it takes until who waits asks again."""
 SOON_MS = 3_000
 """So long it is worth while to wait for one slot more."""
 RECOVERY_MS = 10_000
@@ -67,7 +68,7 @@ class Ledger:
     """No call before this moment: ``Retry-After``."""
     recovering_since: Millis = Millis(0)
     demand: Mapping[Lane, Millis] = field(default_factory=dict)
-    """When each lane was last turned away."""
+    """When somebody was last known to wait in each lane."""
 
     def used(self, lane: Lane | None = None) -> int:
         return len(self.slots) if lane is None else sum(slot.lane is lane for slot in self.slots)
@@ -93,8 +94,8 @@ def new_ledger(limit: int, call_ms: int) -> Ledger:
     return Ledger(limit, call_ms, float(limit))
 
 
-def take(ledger: Ledger, lane: Lane, count: int, now: Millis) -> Granted | Refused:
-    """Ask for ``count`` slots at once, all or none."""
+def take(ledger: Ledger, lane: Lane, count: int, now: Millis, *, others_wait: bool = False) -> Granted | Refused:
+    """Ask for ``count`` slots at once, all or none. ``others_wait``: behind whoever asks, in the same lane."""
     ledger = _aged(ledger, now)
     count = min(count, ledger.limit)
     if now < ledger.closed_until:
@@ -104,9 +105,11 @@ def take(ledger: Ledger, lane: Lane, count: int, now: Millis) -> Granted | Refus
     reserved = _reserved(ledger, lane, now)
     mine = SHARES[lane] * ledger.rate
     within_share = ledger.used(lane) + count <= mine
-    if free >= count and (within_share or free - count >= reserved):
+    may_borrow = lane is not Lane.OPERATOR or not (ledger.demand.keys() - {lane})
+    if free >= count and (within_share or (may_borrow and free - count >= reserved)):
         taken = tuple(Slot(ledger.next_id + n, lane, now) for n in range(count))
         demand = {other: at for other, at in ledger.demand.items() if other is not lane}
+        demand |= {lane: now} if others_wait else {}
         grown = replace(ledger, slots=ledger.slots + taken, next_id=ledger.next_id + count, demand=demand)
         return Granted(grown, tuple(slot.id for slot in taken))
     return _refused(ledger, lane, now, _wait_ms(ledger, count - free, now))

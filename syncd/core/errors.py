@@ -22,6 +22,10 @@ class NotFound(UserError):
     """There is no such thing."""
 
 
+class Paused(UserError):
+    """Writes are paused: `syncd resume` lets them go on."""
+
+
 class StoreAway(UserError):
     """The database does not answer."""
 

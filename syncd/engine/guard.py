@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import structlog
 
-from syncd.core.errors import UserError
+from syncd.core.errors import Paused, UserError
 from syncd.core.guard import NOTHING, WINDOW_MS, GuardState, Limits, Tally, breach, total_of
 from syncd.core.plan import Change, ChangeState, Plan, make_plan
 from syncd.core.policy import Dialect
@@ -231,6 +231,13 @@ async def pause(unit: Unit, by: str, now: Millis) -> bool:
     await unit.save_guard_state(replace(state, paused_since=now))
     await unit.log([DecisionEntry(now, STEERED, None, None, "paused", None, {"by": by})])
     return True
+
+
+async def by_hand(unit: Unit, what: str, by: str, now: Millis) -> None:
+    """A person writes to ION by a command of their own, which no limit counts. Raises ``Paused`` while writes are."""
+    if (await unit.guard_state()).paused_since is not None:
+        raise Paused
+    await unit.log([DecisionEntry(now, STEERED, None, None, "written-by-hand", None, {"by": by, "what": what})])
 
 
 async def resume(unit: Unit, by: str, now: Millis) -> bool:

@@ -48,15 +48,27 @@ def data_of(answer: Answer, *, writes: bool, what: str) -> dict[str, Any]:
     ``writes``: the call may have changed something, so a good status with an unreadable body, or
     any 5xx, leaves its outcome unknown.
     """
-    if 200 <= answer.status < 300:
-        data = _json(answer.body)
-        if isinstance(data, dict):
-            return data
-        if not answer.body.strip() and not writes:
-            return {}
-        problem = f"ION answered {what} with {_shape(answer.body)} instead of JSON"
-        raise OutcomeUnknown(problem) if writes else Transient(problem)
-    raise error_of(answer, writes=writes, what=what)
+    data = json_of(answer, writes=writes, what=what)
+    if isinstance(data, dict):
+        return data
+    raise _unreadable(answer, writes=writes, what=what)
+
+
+def json_of(answer: Answer, *, writes: bool, what: str) -> Any:
+    """The same for the few answers that are a list, or say with 204 that there is nothing to say."""
+    if not 200 <= answer.status < 300:
+        raise error_of(answer, writes=writes, what=what)
+    data = _json(answer.body)
+    if isinstance(data, dict | list):
+        return data
+    if not answer.body.strip() and (not writes or answer.status == 204):
+        return {}
+    raise _unreadable(answer, writes=writes, what=what)
+
+
+def _unreadable(answer: Answer, *, writes: bool, what: str) -> SideError:
+    problem = f"ION answered {what} with {_shape(answer.body)} instead of JSON"
+    return OutcomeUnknown(problem) if writes else Transient(problem)
 
 
 def error_of(answer: Answer, *, writes: bool, what: str) -> SideError:

@@ -16,16 +16,18 @@ import structlog
 from yarl import URL
 
 from syncd.core.budget import Lane
-from syncd.core.errors import OutcomeUnknown, SideUnavailable, Throttled, Transient
+from syncd.core.errors import OutcomeUnknown, SideError, SideUnavailable, Throttled, Transient
 from syncd.core.policy import Dialect
 from syncd.core.record import Reading
 from syncd.core.values import Millis, Values
 from syncd.engine import spans
 from syncd.engine.ports import Clock, Page, Slots, Store
 from syncd.ion import live, seed
-from syncd.ion.answers import Answer, data_of, error_of
+from syncd.ion.answers import Answer, data_of, error_of, json_of
 from syncd.ion.gate import BudgetGate
 from syncd.ion.oauth import Credentials, Custody
+from syncd.ion.operations import Request
+from syncd.ion.redact import redacted, without_secrets
 from syncd.ion.wire import Wire
 
 DIALECTS: Mapping[Dialect, ModuleType] = {Dialect.LIVE: live, Dialect.SEED: seed}
@@ -66,6 +68,7 @@ class IonClient:
         page_size: int | None,
         calls: Calls | None = None,
     ) -> None:
+        self.account = account
         self._root = URL(url.rstrip("/"))
         self._customers = self._root / "api/v3/accounts" / account / "customers"
         self._store = store
@@ -74,7 +77,7 @@ class IonClient:
         self._dialect = dialect
         self._page_size = page_size
         self._wire = wire
-        self._calls = calls or Uncounted()
+        self._calls = calls if calls is not None else Uncounted()
         self.custody = Custody(store, gate, clock, self._post_form, credentials, owner)
 
     # -- the port
@@ -162,6 +165,24 @@ class IonClient:
         return Reading(
             reading.ion_id, speech.shown_values(raw), asked, answer.answered, speech.modified(raw), _clean(raw)
         )
+
+    async def ask(self, operation: str, request: Request, lane: Lane) -> Any:
+        """One call beside customer sync, within the budget; its answer, or its error, without the secrets in it."""
+        url = self._root / "api/v3" / request.path
+        async with self._gate.slots(lane) as slots:
+            answer = await self._send(
+                operation.replace(" ", "-"),
+                request.method,
+                url,
+                slots,
+                query=request.query or None,
+                body=request.body,
+            )
+        try:
+            return redacted(json_of(answer, writes=request.method != "GET", what=f"`{operation}`"))
+        except SideError as error:
+            error.args = (without_secrets(error.sentence, request.body),)
+            raise
 
     # -- one page, one reading
 

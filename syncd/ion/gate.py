@@ -8,7 +8,7 @@ answer at all the door is shut, and opens for one probe at a time (S14).
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -43,6 +43,7 @@ class BudgetGate:
         self._limit = calls_per_minute
         self._call_ms = call_ms
         self._turn: dict[tuple[Lane, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._waiting = Counter[Lane]()
         self._freed = asyncio.Event()
         self.circuit = Circuit()
 
@@ -57,6 +58,13 @@ class BudgetGate:
 
     async def take(self, lane: Lane, count: int, not_after: Millis | None = None) -> tuple[list[int], Millis]:
         """The slots, and when the ledger says that they were taken."""
+        self._waiting[lane] += 1
+        try:
+            return await self._take(lane, count, not_after)
+        finally:
+            self._waiting[lane] -= 1
+
+    async def _take(self, lane: Lane, count: int, not_after: Millis | None) -> tuple[list[int], Millis]:
         # First come, first served within a lane; who can't wait for long has a queue of its own.
         async with self._turn[lane, not_after is not None]:
             while True:
@@ -113,7 +121,8 @@ class BudgetGate:
     async def _ask(self, lane: Lane, count: int, now: Millis) -> Granted | Refused:
         async with self._store.begin() as unit:
             known = await unit.ledger() or new_ledger(self._limit, self._call_ms)
-            answer = take(with_limits(known, self._limit, self._call_ms), lane, count, now)
+            ledger, others_wait = with_limits(known, self._limit, self._call_ms), self._waiting[lane] > 1
+            answer = take(ledger, lane, count, now, others_wait=others_wait)
             await unit.save_ledger(answer.ledger)
         return answer
 

@@ -21,6 +21,8 @@ TEXTS: Mapping[Field, str] = {
 STATUSES = {"ACTIVE": "active", "INACTIVE": "inactive"}
 LIST_KEY = "customers"
 CAN_LOOK_UP_EMAIL = True
+HIDDEN: frozenset[str] = frozenset()
+"""Keys that are taken and never shown."""
 
 
 def is_mine(body: Mapping[str, Any]) -> bool:

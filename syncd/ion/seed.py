@@ -21,6 +21,7 @@ TEXTS: Mapping[Field, str] = {
 STATUSES = {"active": "active", "inactive": "inactive"}
 LIST_KEY = "items"
 CAN_LOOK_UP_EMAIL = False
+HIDDEN = frozenset({"phone", "address"})
 OUTPUT_ONLY = frozenset({"customerId", "status", "createdAt"})
 
 

@@ -31,6 +31,8 @@ class IonOptions:
 
     dialect: str = "live"
     customers: int = 20
+    products: int = 0
+    """Made up beside the few that are always there."""
     calls_per_minute: int = 30
     account: str = "20481"
     refresh_token: str = "initial-refresh-token"
@@ -90,7 +92,7 @@ class Account:
         for number in range(self.options.customers):
             self.add(make_customer(rng, number))
         self.refresh_tokens[self.options.refresh_token] = self.clock() + self.options.refresh_seconds
-        self.shop.stock(rng, list(self.customers))
+        self.shop.stock(rng, self.customers, self.options.products)
 
     def add(self, values: dict[str, Any]) -> dict[str, Any]:
         now = self._date()
@@ -251,6 +253,8 @@ class IonServer:
                 web.delete("/_sim/customers/{customer}", self.remove_customer),
                 web.post("/_sim/faults", self.plan_fault),
                 web.delete("/_sim/faults", self.clear_faults),
+                web.get("/_sim/shop", self.see_shop),
+                web.patch("/_sim/{kind:products|subscriptions|orders}/{id}", self.edit_shop),
                 web.post("/_sim/tokens/expire-access", self.expire_access),
                 web.post("/_sim/tokens/kill-refresh", self.kill_refresh),
                 web.post("/_sim/tokens/issue", self.issue_token),
@@ -599,6 +603,17 @@ class IonServer:
     async def remove_customer(self, request: web.Request) -> web.Response:
         """Gone from the account, as if it had moved to another; ION's API itself has no deletion."""
         return _json(self.account.customers.pop(request.match_info["customer"]), 200)
+
+    async def see_shop(self, _: web.Request) -> web.Response:
+        shop = self.account.shop
+        return _json({"subscriptions": shop.subscriptions, "orders": list(shop.orders.values())}, 200)
+
+    async def edit_shop(self, request: web.Request) -> web.Response:
+        """A price, a number of seats or an order's state, as the market or a person in the portal changes it."""
+        return _json(
+            self.account.shop.edit(**request.match_info, changes=await _object(request)),
+            200,
+        )
 
     async def plan_fault(self, request: web.Request) -> web.Response:
         fault = Fault(**await _object(request))

@@ -6,7 +6,7 @@ Both dialects; the shapes follow the same documents as the customers.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -33,9 +33,12 @@ class Shop:
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     carts: dict[str, dict[str, Any]] = field(default_factory=dict)
     next_number: int = 7001
+    customers: Collection[str] = ()
+    """Ids of the customers there are."""
 
-    def stock(self, rng: Random, customers: list[str]) -> None:
-        for number, (name, vendor, category, sku, price) in enumerate(CATALOGUE, 1):
+    def stock(self, rng: Random, customers: Collection[str], more_products: int = 0) -> None:
+        self.customers = customers
+        for number, (name, vendor, category, sku, price) in enumerate([*CATALOGUE, *_more(rng, more_products)], 1):
             self.products.append(
                 {
                     "id": str(900 + number),
@@ -46,8 +49,8 @@ class Shop:
                     "price": price,
                 }
             )
-        for customer in customers[:50]:
-            product = rng.choice(self.products)
+        for customer in list(customers)[:50]:
+            product = rng.choice(self.products[: len(CATALOGUE)])
             self.subscriptions.append(
                 {"id": str(self.number()), "customer": customer, "product": product, "seats": rng.randrange(1, 60)}
             )
@@ -56,8 +59,21 @@ class Shop:
         self.next_number += 1
         return self.next_number
 
+    def edit(self, kind: str, id: str, changes: dict[str, Any]) -> dict[str, Any]:
+        rows = {"products": self.products, "subscriptions": self.subscriptions, "orders": self.orders.values()}
+        row = next(row for row in rows[kind] if row["id"] == id)
+        row.update({name: value for name, value in changes.items() if name in row or name == "status"})
+        return row
+
     def product(self, product_id: str) -> dict[str, Any] | None:
         return next((product for product in self.products if product["id"] == product_id), None)
+
+
+def _more(rng: Random, count: int) -> Iterator[tuple[str, str, str, str, float]]:
+    """Made-up products, to make the catalogue long."""
+    for number in range(count):
+        _, vendor, category, _, _ = rng.choice(CATALOGUE)
+        yield f"{vendor} {category} {number}", vendor, category, f"MADE-{number:06d}", rng.randrange(100, 9_000) / 100
 
 
 class NotThere(Exception):
@@ -366,21 +382,34 @@ class _Seed:
 def make_order(shop: Shop, customer: str, items: Any, reference: Any) -> dict[str, Any]:
     if not customer:
         raise ValueError("must have required property 'customerId'")
+    if customer not in shop.customers:
+        raise ValueError(f"unknown customer {customer}")
     if not isinstance(items, list) or not items:
         raise ValueError("an order needs at least one item")
     check_items(shop, items)
+    changed = [item for item in items if item.get("action") == "UPDATE"]
+    for item in changed:
+        _change_seats(shop, customer, item)
     total = sum(_price(shop, item) * int(item["quantity"]) for item in items)
     order = {
         "id": str(shop.number()),
         "customer": customer,
         "items": items,
         "reference": reference,
-        "status": "NEW",
+        "status": "COMPLETED" if changed else "NEW",
         "total": round(total, 2),
         "created": _now(),
     }
     shop.orders[order["id"]] = order
     return order
+
+
+def _change_seats(shop: Shop, customer: str, item: dict[str, Any]) -> None:
+    for subscription in shop.subscriptions:
+        if (subscription["id"], subscription["customer"]) == (item.get("resourceId"), customer):
+            subscription["seats"] = item["quantity"]
+            return
+    raise ValueError(f"unknown resourceId {item.get('resourceId')}")
 
 
 def check_items(shop: Shop, items: list[Any]) -> None:
@@ -420,6 +449,10 @@ def _live_subscription(row: dict[str, Any]) -> dict[str, Any]:
         "cloudProviderId": "1",
         "subscriptionId": f"sub-{row['id']}",
         "subscriptionName": row["product"]["name"],
+        "cloudProviderName": row["product"]["vendor"],
+        "ccpProductId": row["product"]["id"],
+        "ccpSkuId": row["product"]["sku"],
+        "ccpPlanId": "P1M",
         "subscriptionTotalLicenses": str(row["seats"]),
         "subscriptionStatus": row.get("status", "active"),
         "subscriptionBillingCycle": "P1M",

@@ -26,7 +26,7 @@ def metric(world: World, name: str) -> float:
 def linked_crowd(make_world: MakeWorld, dialect: str, count: int, **changes: str) -> World:
     world = make_world(dialect=dialect, customers=0, calls_per_minute=3_000)
     hold_customers(world, count)
-    world.start(SYNCD_POLL__INTERVAL_SECONDS="2", **changes)
+    world.start(**{"SYNCD_POLL__INTERVAL_SECONDS": "2", **changes})
     eventually(lambda: world.count_linked() == count, "all are linked", 90)
     world.wait_until_idle()
     return world
@@ -56,7 +56,7 @@ def held_plan(world: World, total: int | None = None) -> dict[str, Any]:
 
 
 def test_five_hundred_wrong_edits_are_held_before_the_first_call(make_world: MakeWorld, dialect: str) -> None:
-    world = linked_crowd(make_world, dialect, COUNT)
+    world = linked_crowd(make_world, dialect, COUNT, SYNCD_POLL__INTERVAL_SECONDS="10")
     before = writes(world)
     with world.standing_still():  # who comes first would be a lone edit, for as long as the others are on their way
         for number in range(COUNT):

@@ -212,3 +212,12 @@ class TestWhenItIsWorthWhileToBegin:
 
     def test_not_before_the_door_is_open_again(self) -> None:
         assert worth_it_in(throttle(new_ledger(10, CALL_MS), 7_000, Millis(0)), 3, 1_000) == 6_000
+
+
+def test_the_operator_borrows_while_nobody_waits_and_only_then() -> None:
+    ledger = full(10, Lane.OPERATOR, 0)
+    assert ledger.used(Lane.OPERATOR) == 10, "what is idle may be borrowed"
+    ledger = granted(take(new_ledger(10, CALL_MS), Lane.WRITE, 1, Millis(0), others_wait=True)).ledger
+    ledger = granted(take(ledger, Lane.OPERATOR, 1, Millis(1))).ledger
+    refused(take(ledger, Lane.OPERATOR, 1, Millis(2)))
+    granted(take(ledger, Lane.SWEEP, 4, Millis(2)))  # customer sync's own lanes borrow what nobody has a right to

@@ -1,0 +1,143 @@
+"""The rest of ION: products, orders, subscriptions, carts, reports, and customers by hand.
+
+Each call goes through the client, so through the one budget; each answer has lost its secrets by then.
+Nothing is repeated here that may have been done: whose answer is lost is for the caller to look up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+
+from syncd.core.budget import Lane
+from syncd.core.errors import OutcomeUnknown, Transient, UserError
+from syncd.core.policy import Dialect
+from syncd.core.values import Side
+from syncd.engine.ports import Store
+from syncd.ion import live, seed
+from syncd.ion.client import DIALECTS, IonClient
+from syncd.ion.operations import OPERATIONS, Body, Call, Pages, Request, check_seats, request_of, update_order
+
+PAGE_SIZE = 100
+NOTHING: Mapping[str, str] = {}
+ADDRESS = "customerAddress"
+
+
+class Market:
+    def __init__(self, ion: IonClient, store: Store, lane: Lane = Lane.OPERATOR) -> None:
+        self._ion = ion
+        self._store = store
+        self._lane = lane
+
+    async def dialect(self) -> Dialect:
+        return await self._ion.dialect()
+
+    async def do(self, name: str, named: Mapping[str, str] = NOTHING, body: Body | None = None) -> Any:
+        """One operation that is one call; what ION answered."""
+        call = await self._call(name)
+        try:
+            return await self._ion.ask(name, request_of(call, self._ion.account, named, body), self._lane)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(
+                f"{error.sentence}: it may have been done; look with `syncd ion` before you try again"
+            ) from None
+
+    async def pages(self, name: str, named: Mapping[str, str] = NOTHING) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The rows of a list, page by page, one call each."""
+        call = await self._call(name)
+        request = request_of(call, self._ion.account, named, None)
+        sift = {name: key for name, key in call.sift.items() if name in named}
+        paging: dict[str, str] | None = _first(call.pages)
+        read, before = 0, None
+        while paging is not None:
+            answer = await self._ion.ask(name, request._replace(query={**request.query, **paging}), self._lane)
+            rows = _rows(call, name, answer)
+            if rows and rows == before:
+                if call.pages is Pages.NUMBERED:  # a server that knows no pages gives all of them each time
+                    return
+                raise Transient(f"ION gave the same page of `{name}` twice: try again")
+            sifted = [row for row in rows if all(str(row.get(key)) == named[n] for n, key in sift.items())]
+            if sifted:
+                yield sifted
+            before, read = rows, read + len(rows)
+            paging = _next(call.pages, answer, rows, read, paging)
+
+    async def update_customer(self, customer: str, changes: Body) -> Any:
+        """ION replaces a record whole: the changes go over what it holds now, and over what it holds and
+        never shows, as far as syncd knows that. Raises a ``UserError`` where it would be cleared unseen.
+        """
+        speech = DIALECTS[await self.dialect()]
+        async with self._store.begin() as unit:
+            link = (await unit.links(Side.ION, [customer])).get(customer)
+        hidden = {name: value for name, value in link.base.items() if name in speech.HIDDEN} if link else {}
+        body = speech.update_body(await self.do("customers get", {"customer": customer}), hidden)
+        unseen = sorted(speech.HIDDEN - body.keys() - changes.keys())
+        if unseen:
+            raise UserError(
+                f"this dialect of ION never shows {' and '.join(unseen)}, and an update replaces them: say in --data"
+                " what they should be"
+            )
+        address = changes.get(ADDRESS)
+        if isinstance(address, Mapping) and isinstance(body.get(ADDRESS), Mapping):
+            changes = {**changes, ADDRESS: {**body[ADDRESS], **address}}
+        return await self.do("customers update", {"customer": customer}, {**body, **changes})
+
+    async def update_subscription(self, customer: str, subscription: str, changes: Body) -> Any:
+        """Seats, and in the seed dialect state and renewal. In the live dialect it is an order, which is answered."""
+        check_seats(changes)
+        names = {"customer": customer, "subscription": subscription}
+        if await self.dialect() is Dialect.LIVE:
+            held = await self.do("subscriptions get", names)
+            return await self.do("subscriptions update", names, update_order(held, changes))
+        return await self.do("subscriptions update", names, changes)
+
+    async def request(self, method: str, path: str, body: Body | None) -> Any:
+        """Any call below ``/api/v3``."""
+        parts = urlsplit(path)
+        if parts.scheme or parts.netloc or ".." in parts.path.split("/"):
+            raise UserError(f"{path!r} must be a path below /api/v3, such as accounts/{self._ion.account}/customers")
+        request = Request(method, parts.path.strip("/").removeprefix("api/v3/"), dict(parse_qsl(parts.query)), body)
+        return await self._ion.ask("request", request, self._lane)
+
+    async def _call(self, name: str) -> Call:
+        return OPERATIONS[name].call(await self._ion.dialect())
+
+
+def _first(pages: Pages | None) -> dict[str, str]:
+    match pages:
+        case Pages.CURSOR:
+            return live.list_query(PAGE_SIZE, None)
+        case Pages.NUMBERED:
+            return seed.list_query(PAGE_SIZE, None)
+        case Pages.OFFSET:
+            return {"pagination.limit": str(PAGE_SIZE), "pagination.offset": "0"}
+        case _:
+            return {}
+
+
+def _next(
+    pages: Pages | None, answer: Body, rows: list[dict[str, Any]], read: int, paging: Mapping[str, str]
+) -> dict[str, str] | None:
+    match pages:
+        case Pages.CURSOR:
+            token = live.next_cursor(answer, None, read)
+            return None if token is None or token == paging.get("pageToken") else live.list_query(PAGE_SIZE, token)
+        case Pages.NUMBERED:
+            page = seed.next_cursor(answer, paging["page"], read)
+            return None if page is None else seed.list_query(PAGE_SIZE, page)
+        case Pages.OFFSET:  # until a page is empty: the total is not always there
+            return None if not rows else {**paging, "pagination.offset": str(read)}
+        case _:
+            return None
+
+
+def _rows(call: Call, name: str, answer: Any) -> list[dict[str, Any]]:
+    """``rows`` is where they are; with ``""`` the answer itself is the list. Empty ones may be left out."""
+    found = answer.get(call.rows, []) if isinstance(answer, Mapping) and call.rows else answer
+    if isinstance(found, list) and all(isinstance(row, dict) for row in found):
+        return found
+    shown = orjson.dumps(answer)[:40].decode(errors="replace")
+    raise Transient(f"ION answered `{name}` with something that is no list: {shown}")

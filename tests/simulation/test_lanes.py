@@ -1,0 +1,111 @@
+"""S11: what a person asks of ION beside a full backlog takes no more than the operator's lane. On virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from yarl import URL
+
+from syncd.core.budget import SHARES, Lane
+from syncd.core.policy import Dialect
+from syncd.core.values import Millis
+from syncd.engine.clock import SharedClock
+from syncd.ion.client import IonClient
+from syncd.ion.gate import BudgetGate
+from syncd.ion.market import Market
+from syncd.ion.oauth import Credentials
+from syncd.ion.wire import Reply
+from syncd.sim.ion import Account, IonOptions, IonServer
+from syncd.sim.time import VirtualLoop
+from syncd.sim.wire import LocalIon
+from syncd.store.memory import MemoryStore
+
+RATE, MINUTES = 60, 20
+
+
+class LocalWire:
+    def __init__(self, ion: LocalIon) -> None:
+        self._ion = ion
+
+    async def exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], query: Mapping[str, str] | None, body: bytes | None
+    ) -> Reply:
+        return Reply(*await self._ion.exchange(method, url.path, query or {}, headers, body or b"", 30.0))
+
+
+class Counted(Counter[Lane]):
+    def called(self, lane: Lane, operation: str, status: str, seconds: float) -> None:
+        self[lane] += operation != "token"
+
+
+async def _beside(loop: VirtualLoop, is_backlog: bool) -> tuple[Counted, Account]:
+    account = Account(IonOptions(calls_per_minute=RATE, customers=50), loop.time)
+    store = MemoryStore(Random(1), lambda: Millis(int(loop.time() * 1000)))
+    clock, calls = SharedClock(loop.time, Millis(0)), Counted()
+    gate = BudgetGate(store, clock, RATE, 10_000)
+    ion = IonClient(
+        url="http://ion.simulated",
+        account="20481",
+        credentials=Credentials("initial-refresh-token"),
+        wire=LocalWire(LocalIon(IonServer(account))),
+        store=store,
+        gate=gate,
+        clock=clock,
+        owner="me",
+        dialect=Dialect.LIVE,
+        page_size=None,
+        calls=calls,
+    )
+    market = Market(ion, store)
+
+    async def write() -> None:
+        while True:
+            async with gate.slots(Lane.WRITE) as slots:
+                await ion.get(next(iter(account.customers)), slots)
+
+    async def sweep() -> None:
+        while True:
+            async for _ in ion.list_customers(Lane.SWEEP):
+                pass
+
+    async def operate() -> None:
+        while True:
+            await market.do("customers get", {"customer": "300001"})
+
+    everyone: list[Any] = [operate] * 5 + ([write] * 10 + [sweep] if is_backlog else [])
+    with suppress(TimeoutError):
+        async with asyncio.timeout((1 + MINUTES) * 60), asyncio.TaskGroup() as tasks:
+            for work in everyone:
+                tasks.create_task(work())
+            await asyncio.sleep(60)  # before that nobody had waited yet
+            calls.clear()
+    return calls, account
+
+
+def _run(*, is_backlog: bool) -> tuple[Counted, Account]:
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(_beside(loop, is_backlog))
+    finally:
+        loop.close()
+
+
+def test_beside_a_full_backlog_the_operator_has_its_lane_and_no_more() -> None:
+    calls, account = _run(is_backlog=True)
+    share = SHARES[Lane.OPERATOR] * RATE
+    assert calls[Lane.OPERATOR] <= share * (MINUTES + 1)
+    assert calls[Lane.OPERATOR] >= share * (MINUTES - 1), "its lane is its own"
+    assert calls[Lane.WRITE] + calls[Lane.SWEEP] >= (RATE - share) * (MINUTES - 1)
+    assert calls[Lane.WRITE] >= SHARES[Lane.WRITE] * RATE * (MINUTES - 1)
+    assert account.busiest_minute() <= RATE
+
+
+def test_what_customer_sync_leaves_idle_the_operator_may_use() -> None:
+    calls, account = _run(is_backlog=False)
+    assert calls[Lane.OPERATOR] >= RATE * (MINUTES - 1)
+    assert account.busiest_minute() <= RATE
