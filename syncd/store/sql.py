@@ -20,9 +20,11 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
+    Delete,
     Select,
     Table,
     TextClause,
+    Update,
     bindparam,
     case,
     delete,
@@ -111,6 +113,52 @@ DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & _one_of(INTENTS.c.state, (Int
 IS_OPEN = _one_of(INTENTS.c.state, OPEN)
 CALLS = QUEUE.c.stage == Stage.CALL.value
 LINKED = QUEUE.c.subject.startswith("crm:") & exists().where(LINKS.c.crm_id == func.substr(QUEUE.c.subject, 5))
+
+# What is asked most is built once: to build a statement, and the key by which SQLAlchemy knows it again, costs more
+# than to execute it.
+_WHO: ColumnElement[str] = bindparam("who")
+_ID: ColumnElement[str] = bindparam("id")
+ONE_RECORD = (
+    select(RECORDS).where(RECORDS.c.side == bindparam("side"), RECORDS.c.customer_id == _ID).with_for_update()
+)
+ONE_LINK = {
+    Side.CRM: select(LINKS).where(LINKS.c.crm_id == _ID),
+    Side.ION: select(LINKS).where(LINKS.c.ion_id == _ID),
+}
+OPEN_INTENTS = (
+    select(INTENTS).where(INTENTS.c.subject == _WHO, IS_OPEN).order_by(INTENTS.c.at, INTENTS.c.id).with_for_update()
+)
+RECENT_INTENTS = select(INTENTS).where(INTENTS.c.subject == _WHO, INTENTS.c.changed_at > bindparam("since"))
+CHANGES_OF = select(CHANGES).where(CHANGES.c.subject == _WHO)
+TALLY = (
+    select(CHANGES.c.state, *[func.sum(CHANGES.c[kind]).label(kind) for kind in Tally._fields])
+    .where(CHANGES.c.by == "", or_(CHANGES.c.state != ChangeState.SPENT.value, CHANGES.c.at > bindparam("since")))
+    .group_by(CHANGES.c.state)
+)
+GUARD_STATE = select(GUARD)
+FENCE = select(QUEUE.c.fence).where(QUEUE.c.subject == _WHO).with_for_update()
+_MINE = (QUEUE.c.subject == _WHO) & (QUEUE.c.fence == bindparam("held"))
+_UNCHANGED = _MINE & (QUEUE.c.generation == bindparam("seen"))
+FINISHED = delete(QUEUE).where(_UNCHANGED)
+FINISHED_FOR_NOW = (
+    update(QUEUE)
+    .where(_UNCHANGED)
+    .values(
+        stage=bindparam("next_stage"), due=bindparam("next_due"), attempts=bindparam("tried"), fence=0, leased_until=0
+    )
+)
+STILL_QUEUED = update(QUEUE).where(_MINE).values(fence=0, leased_until=0)
+CLAIMABLE = (
+    select(QUEUE)
+    .where(
+        QUEUE.c.stage == bindparam("stage"), QUEUE.c.due <= bindparam("now"), QUEUE.c.leased_until <= bindparam("now")
+    )
+    .order_by(QUEUE.c.since)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=QUEUE)
+)
+LEDGER_BODY = select(LEDGER.c.body).with_for_update()
+PROGRESS = select(LEASES.c.progress).where(LEASES.c.name == bindparam("name"), LEASES.c.until > bindparam("now"))
 SQLITE_BUSY_MS = 10_000
 CONNECTIONS = 16
 """Kept open by one process. More are opened for a crowd, and closed again, which costs more than they do."""
@@ -254,10 +302,12 @@ class SqlUnit:
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
         found: dict[str, Record] = {}
         for chunk in _chunks(sorted(ids)):
-            wanted = _among(RECORDS.c.customer_id, chunk)
-            query = select(RECORDS).where(RECORDS.c.side == side.value, wanted).order_by(RECORDS.c.customer_id)
-            for row in await self._rows(query.with_for_update()):
-                found[row.customer_id] = codec.record_from_row(row)
+            if len(chunk) == 1:
+                rows = await self._rows(ONE_RECORD, side=side.value, id=chunk[0])
+            else:
+                mine = (RECORDS.c.side == side.value) & RECORDS.c.customer_id.in_(chunk)
+                rows = await self._rows(select(RECORDS).where(mine).order_by(RECORDS.c.customer_id).with_for_update())
+            found |= {row.customer_id: codec.record_from_row(row) for row in rows}
         self._traits.update({(side, number): trait_values(record) for number, record in found.items()})
         return found
 
@@ -354,7 +404,9 @@ class SqlUnit:
         column = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
         found: dict[str, Link] = {}
         for chunk in _chunks(sorted(ids)):
-            for row in await self._rows(select(LINKS).where(_among(column, chunk))):
+            one = len(chunk) == 1
+            query = ONE_LINK[side] if one else select(LINKS).where(column.in_(chunk))
+            for row in await self._rows(query, **({"id": chunk[0]} if one else {})):
                 link = codec.link_from_row(row)
                 found[link.crm_id if side is Side.CRM else link.ion_id] = link
         return found
@@ -397,15 +449,13 @@ class SqlUnit:
     async def intents(self, ids: Collection[str]) -> dict[str, Intent]:
         found: dict[str, Intent] = {}
         for chunk in _chunks(sorted(ids)):
-            query = select(INTENTS).where(_among(INTENTS.c.id, chunk)).order_by(INTENTS.c.id)
+            query = select(INTENTS).where(INTENTS.c.id.in_(chunk)).order_by(INTENTS.c.id)
             for row in await self._rows(query.with_for_update()):
                 found[row.id] = codec.intent_from_row(row)
         return found
 
     async def open_intents(self, subject: Subject) -> list[Intent]:
-        query = select(INTENTS).where(INTENTS.c.subject == subject, IS_OPEN)
-        rows = await self._rows(query.order_by(INTENTS.c.at, INTENTS.c.id).with_for_update())
-        return [codec.intent_from_row(row) for row in rows]
+        return [codec.intent_from_row(row) for row in await self._rows(OPEN_INTENTS, who=subject)]
 
     async def open_creates(self, side: Side) -> list[Intent]:
         query = select(INTENTS).where(IS_OPEN, INTENTS.c.side == side.value, INTENTS.c.kind == Kind.CREATE.value)
@@ -428,8 +478,8 @@ class SqlUnit:
         return [codec.intent_from_row(row) for row in rows]
 
     async def recent_intents(self, subject: Subject, since: Millis) -> list[Intent]:
-        query = select(INTENTS).where(INTENTS.c.subject == subject, INTENTS.c.changed_at > since)
-        return [codec.intent_from_row(row) for row in await self._rows(query)]
+        rows = await self._rows(RECENT_INTENTS, who=subject, since=since)
+        return [codec.intent_from_row(row) for row in rows]
 
     async def save_intent(self, intent: Intent, deliver_at: Millis | None = None) -> None:
         if deliver_at is not None:
@@ -586,7 +636,7 @@ class SqlUnit:
     # -- changes and the guard
 
     async def changes_of(self, subject: Subject) -> list[Change]:
-        rows = await self._rows(select(CHANGES).where(CHANGES.c.subject == subject))
+        rows = await self._rows(CHANGES_OF, who=subject)
         return [codec.change_from_row(row) for row in rows]
 
     async def save_change(self, change: Change) -> None:
@@ -620,19 +670,16 @@ class SqlUnit:
         await self._connection.execute(delete(CHANGES).where(old))
 
     async def tally_changes(self, since: Millis) -> dict[ChangeState, Tally]:
-        sums = [func.sum(CHANGES.c[kind]).label(kind) for kind in Tally._fields]
-        counts = or_(CHANGES.c.state != ChangeState.SPENT.value, CHANGES.c.at > since)
-        query = select(CHANGES.c.state, *sums).where(CHANGES.c.by == "", counts).group_by(CHANGES.c.state)
         return {
             ChangeState(row.state): Tally(*(int(getattr(row, kind)) for kind in Tally._fields))
-            for row in await self._rows(query)
+            for row in await self._rows(TALLY, since=since)
         }
 
     async def crowd_of_changes(self, limit: int) -> int:
         return await self._count(select(CHANGES.c.id).where(CHANGES.c.state != ChangeState.SPENT.value), limit)
 
     async def guard_state(self) -> GuardState:
-        rows = await self._rows(select(GUARD))
+        rows = await self._rows(GUARD_STATE)
         return GuardState(*rows[0][1:]) if rows else GuardState()
 
     async def save_guard_state(self, state: GuardState) -> None:
@@ -666,13 +713,12 @@ class SqlUnit:
     async def claim(
         self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
     ) -> list[Claim]:
-        query = select(QUEUE).where(QUEUE.c.stage == stage.value, QUEUE.c.due <= now, QUEUE.c.leased_until <= now)
+        query = CLAIMABLE
         if turn is not None:
             shown = _shown_since(turn.fresh)
             others = or_(QUEUE.c.due <= turn.listed, QUEUE.c.since <= turn.late, not_(LINKED))
             query = query.where(shown if turn.is_only_for_shown else or_(shown, others))
-            query = query.order_by(case((shown, 0), else_=1))
-        query = query.order_by(QUEUE.c.since).limit(limit).with_for_update(skip_locked=True, of=QUEUE)
+            query = query.order_by(None).order_by(case((shown, 0), else_=1), QUEUE.c.since)
         claims = [
             Claim(
                 Subject(row.subject),
@@ -683,7 +729,7 @@ class SqlUnit:
                 row.attempts,
                 row.trace,
             )
-            for row in await self._rows(query)
+            for row in await self._rows(query, stage=stage.value, now=now, most=limit)
         ]
         if claims:
             rows = [
@@ -697,25 +743,22 @@ class SqlUnit:
         await self._connection.execute(update(QUEUE).where(QUEUE.c.fence.in_(fences)).values(leased_until=until))
 
     async def check(self, claim: Claim) -> None:
-        query = select(QUEUE.c.fence).where(QUEUE.c.subject == claim.subject).with_for_update()
-        if (await self._connection.execute(query)).scalar() != claim.fence:
+        if (await self._connection.execute(FENCE, {"who": claim.subject})).scalar() != claim.fence:
             raise LostLease
 
     async def finish(self, claim: Claim, again: Again | None = None) -> None:
-        mine = (QUEUE.c.subject == claim.subject) & (QUEUE.c.fence == claim.fence)
-        unchanged = mine & (QUEUE.c.generation == claim.generation)
+        mine = {"who": claim.subject, "held": claim.fence}
+        unchanged = {**mine, "seen": claim.generation}
         if again is None:
-            done = await self._connection.execute(delete(QUEUE).where(unchanged))
+            done = await self._connection.execute(FINISHED, unchanged)
         else:
             self.rung.add(Loop.PUSH if again.stage is Stage.CALL else Loop.DECIDE)
-            free = {"stage": again.stage.value, "due": again.due, "attempts": again.attempts}
-            done = await self._connection.execute(
-                update(QUEUE).where(unchanged).values(**free, fence=0, leased_until=0)
-            )
+            following = {"next_stage": again.stage.value, "next_due": again.due, "tried": again.attempts}
+            done = await self._connection.execute(FINISHED_FOR_NOW, {**unchanged, **following})
         if done.rowcount:
             return
         # There is a newer reason to look: it stays queued, to be decided at once.
-        kept = await self._connection.execute(update(QUEUE).where(mine).values(fence=0, leased_until=0))
+        kept = await self._connection.execute(STILL_QUEUED, mine)
         if not kept.rowcount:
             raise LostLease
 
@@ -796,8 +839,7 @@ class SqlUnit:
         await self._connection.execute(_hold_on(self._dialect), row)
 
     async def release(self, subject: Subject, kinds: Collection[HoldKind] = tuple(HoldKind)) -> None:
-        mine = (HOLDS.c.subject == subject) & _one_of(HOLDS.c.kind, kinds)
-        released = await self._connection.execute(delete(HOLDS).where(mine))
+        released = await self._connection.execute(_release(tuple(kinds)), {"who": subject})
         if released.rowcount and HoldKind.REVIEW in kinds:  # whoever has candidates waits for a review
             await self._connection.execute(delete(CANDIDATES).where(CANDIDATES.c.subject == subject))
 
@@ -914,7 +956,7 @@ class SqlUnit:
     # -- ION
 
     async def ledger(self) -> Ledger | None:
-        body = (await self._connection.execute(select(LEDGER.c.body).with_for_update())).scalar()
+        body = (await self._connection.execute(LEDGER_BODY)).scalar()
         return None if body is None else codec.ledger_from_text(body)
 
     async def save_ledger(self, ledger: Ledger) -> None:
@@ -1013,16 +1055,15 @@ class SqlUnit:
         await self._connection.execute(delete(LEASES).where(LEASES.c.name == name, LEASES.c.owner == owner))
 
     async def progress(self, name: str, now: Millis) -> int:
-        query = select(LEASES.c.progress).where(LEASES.c.name == name, LEASES.c.until > now)
-        return (await self._connection.execute(query)).scalar() or 0
+        return (await self._connection.execute(PROGRESS, {"name": name, "now": now})).scalar() or 0
 
     async def save_progress(self, name: str, progress: int) -> None:
         await self._connection.execute(update(LEASES).where(LEASES.c.name == name).values(progress=progress))
 
     # -- how it is said in SQL
 
-    async def _rows(self, query: Select[Any] | CompoundSelect[Any]) -> Sequence[Any]:
-        return (await self._connection.execute(query)).all()
+    async def _rows(self, query: Select[Any] | CompoundSelect[Any], **parameters: object) -> Sequence[Any]:
+        return (await self._connection.execute(query, parameters)).all()
 
     async def _count(self, query: Select[Any], limit: int) -> int:
         """How many rows there are, counted no further than ``limit``."""
@@ -1035,11 +1076,8 @@ class SqlUnit:
     async def _update_by_key(self, table: Table, rows: list[dict[str, Any]]) -> None:
         """One statement, many rows; each row holds the key and what to set."""
         keys = [column.name for column in table.primary_key]
-        statement = update(table).values({name: bindparam(name) for name in rows[0] if name not in keys})
-        for name in keys:
-            statement = statement.where(table.c[name] == bindparam(f"key_{name}"))
         await self._connection.execute(
-            statement,
+            _update(table, tuple(rows[0])),
             [{(f"key_{name}" if name in keys else name): value for name, value in row.items()} for row in rows],
         )
 
@@ -1067,6 +1105,13 @@ def _upsert(dialect: str, table: Table, columns: tuple[str, ...]) -> TextClause:
     else:
         statement = statement.on_conflict_do_nothing()
     return _compiled(dialect, statement, columns)
+
+
+@cache
+def _update(table: Table, columns: tuple[str, ...]) -> Update:
+    keys = [column.name for column in table.primary_key]
+    statement = update(table).values({name: bindparam(name) for name in columns if name not in keys})
+    return statement.where(*(table.c[name] == bindparam(f"key_{name}") for name in keys))
 
 
 @cache
@@ -1099,6 +1144,11 @@ def _keep_reading(dialect: str) -> TextClause:
 
 
 @cache
+def _release(kinds: tuple[HoldKind, ...]) -> Delete:
+    return delete(HOLDS).where(HOLDS.c.subject == _WHO, _one_of(HOLDS.c.kind, kinds))
+
+
+@cache
 def _hold_on(dialect: str) -> TextClause:
     statement = _insert(dialect, HOLDS)
     new = statement.excluded
@@ -1112,11 +1162,6 @@ def _hold_on(dialect: str) -> TextClause:
         },
     )
     return _compiled(dialect, statement, ("subject", "kind", "since", "reason", "fields"))
-
-
-def _among(column: ColumnElement[Any], ids: Sequence[str]) -> ColumnElement[bool]:
-    """One id is by far the most frequent, and a list is expanded at each execution."""
-    return column == ids[0] if len(ids) == 1 else column.in_(ids)
 
 
 def _shown_since(fresh: Millis) -> ColumnElement[bool]:
