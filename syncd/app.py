@@ -88,6 +88,11 @@ def kafka_access(settings: Settings) -> KafkaAccess:
 
 def topics(settings: Settings) -> dict[str, bool]:
     """Name to whether it is compacted."""
+    return {**needed_topics(settings), settings.kafka.products_topic: True}
+
+
+def needed_topics(settings: Settings) -> dict[str, bool]:
+    """Those without which customers can't be synced; the others are for who uses what they are for."""
     kafka = settings.kafka
     return {
         kafka.events_topic: False,

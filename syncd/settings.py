@@ -65,6 +65,7 @@ class Kafka(Section):
     commands_topic: str = Field("syncd.crm.commands", description="What the CRM should change")
     links_topic: str = Field("syncd.links", description="Compacted; the mapping table")
     dead_letters_topic: str = "syncd.dead-letters"
+    products_topic: str = Field("syncd.products", description="Compacted; the catalogue, as it was last imported")
     create_topics: bool = Field(False, description="Create missing topics with sane settings")
 
 

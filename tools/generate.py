@@ -1,4 +1,4 @@
-"""Writes the files that are made from others: ``schemas/``, two pages of ``docs/``, the chart's, the dashboards.
+"""Writes the files that are made from others: ``schemas/``, three pages of ``docs/``, the chart's, the dashboards.
 
 ``--check`` writes nothing and fails where one of them is stale.
 """
@@ -16,6 +16,7 @@ from syncd import __version__
 from syncd.admin import openapi
 from syncd.core.intent import LIFE, IntentState
 from syncd.crm.schemas import all_schemas, asyncapi
+from syncd.ion.operations import OPERATIONS, Call
 from syncd.settings import PREFIX, Settings, keys
 from tools import chart, dashboards
 
@@ -81,6 +82,73 @@ def life_of_an_intent() -> str:
     return LIFE_HEAD + begins + steps + "".join(f"    {state.value} --> [*]\n" for state in ends) + "```\n"
 
 
+ION_HEAD = """\
+# The rest of ION by hand
+
+Made from `OPERATIONS` in `syncd/ion/operations.py` by `python -m tools.generate`.
+
+`syncd ion …` reaches what ION offers beside customer sync. It needs the database (budget and tokens live there)
+and no Kafka. Lists print a table, `--csv` or `--json` (ION's own rows); they end after 100 rows unless
+`--limit` or `--all` says otherwise. Bodies are ION's own, in its dialect: `--data '{…}'`, `--data @file`, or
+`--data -` for standard input, which keeps them out of the shell's history and of the list of processes.
+
+* **Budget.** Every call is made in the operator's lane: a tenth of the calls a minute, and whatever nobody else
+  waits for. While customers wait to be synced, nothing here takes a call from them.
+* **Nothing is sent twice.** If the answer to a write is lost, the command says so and ends with 1: look, then
+  decide.
+* **What can't be right is not sent**: a quantity that is no whole number above zero, an item without its
+  product, an id that is none. What ION refuses is told in its words.
+* **Secrets stay hidden.** Passwords of new portal users and of tenants' administrators (attributes of order
+  items) are replaced by `(hidden)` before anything prints or logs them.
+* **`syncd pause` stops these writes too** (exit code 3). Each write is in the log of decisions with who made
+  it, and is counted by no limit of the guard.
+* **`customers update` sends the whole record**, as ION replaces it: your changes over what ION holds now. In
+  the seed dialect ION never shows phone and address; syncd adds what it agreed on with the CRM, or asks you to
+  say them.
+* Where no source names a path (verticals, provisioning templates) the likeliest is used. `syncd ion request GET
+  accounts/20481/…` reaches any other, with the same credentials, budget and care.
+
+## What each dialect can do
+
+Paths lie below `/api/v3`; `narrowed by` are the options of the list's command.
+
+| command `syncd ion` | does | live dialect | seed dialect |
+| --- | --- | --- | --- |
+"""
+
+ION_TAIL = """\
+
+## The catalogue
+
+`syncd ion products import` lists the whole catalogue, keeps it in the database, and tells of every product that
+is new or changed on `syncd.products` (compacted, key `synnex/PRODUCT`; [schema](../schemas/product.json)).
+After the first time only changes are told; it says how many calls it took. Prices are decimal numbers as text,
+so that none is rounded; `syncd ion products prices PRODUCT` shows how they moved. A product that is listed no
+more stays as it was: a listing proves no absence. What can't be read, such as a price that is no number, is
+named with its field and left out. The daemon sends what the import has left to be told; a topic that is missing
+holds up no other.
+
+```sh
+syncd ion products import            # 20005 products listed in 21 calls: 0 new, 2 changed, 1 prices moved.
+```
+"""
+
+
+def rest_of_ion() -> str:
+    rows = [
+        f"| `{name}` | {operation.does} | {_asked(operation.live)} | {_asked(operation.seed)} |\n"
+        for name, operation in OPERATIONS.items()
+    ]
+    return ION_HEAD + "".join(rows) + ION_TAIL
+
+
+def _asked(call: Call | str) -> str:
+    if isinstance(call, str):
+        return f"{call}".replace("|", "\\|")
+    narrowed = ", ".join(f"`--{name}`" for name in sorted({*call.query, *call.sift}))
+    return f"`{call.method} {call.path}`" + (f", narrowed by {narrowed}" if narrowed else "")
+
+
 CHART_HEAD = """\
 # The chart of syncd
 
@@ -99,6 +167,7 @@ def files() -> dict[Path, str]:
     made[ROOT / "schemas" / "configuration.json"] = _json(Settings.model_json_schema())
     made[ROOT / "docs" / "configuration.md"] = configuration()
     made[ROOT / "docs" / "life-of-an-intent.md"] = life_of_an_intent()
+    made[ROOT / "docs" / "ion.md"] = rest_of_ion()
     values = (CHART / "values.yaml").read_text("utf-8")
     made[CHART / "values.schema.json"] = _json(chart.schema(yaml.safe_load(values)))
     for name, board in dashboards.boards().items():

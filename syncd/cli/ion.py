@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,7 +17,9 @@ import typer
 from syncd.cli.output import AsJson, person, print_json, print_table, progress, with_store
 
 if TYPE_CHECKING:
+    from syncd.core.catalogue import Price, Product
     from syncd.core.policy import Dialect
+    from syncd.engine.catalogue import Imported
     from syncd.ion.market import Market
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
@@ -87,7 +91,7 @@ def create_customer(context: typer.Context, data: Data, as_json: AsJson = False)
 def update_customer(context: typer.Context, customer: str, data: Data, as_json: AsJson = False) -> None:
     """Change some of a customer's fields; the others are sent back as ION holds them."""
     changes = _body(data)
-    found = _with_market(context, lambda market: market.update_customer(customer, changes), "customers update")
+    found = _with_market(context, lambda market, *_: market.update_customer(customer, changes), "customers update")
     _show(found, as_json)
 
 
@@ -120,6 +124,72 @@ def list_products(
 def get_product(context: typer.Context, product: str, as_json: AsJson = False) -> None:
     """One product with its SKUs, plans and prices."""
     _show(_read(context, "products get", product=product), as_json)
+
+
+@products.command("import")
+def import_products(context: typer.Context, as_json: AsJson = False) -> None:
+    """Read the whole catalogue into the database, and tell of what is new or changed on its topic.
+
+    The daemon sends what is to be told. It can be broken off and begun again; after the first time only changes
+    are told.
+    """
+    done, calls, problems = _imported(context)
+    if as_json:
+        print_json({**asdict(done), "calls": calls, "problems": problems})
+        return
+    for problem in problems:
+        typer.echo(f"left out: {problem}", err=True)
+    typer.echo(
+        f"{done.listed} products listed in {calls} calls: {done.new} new, {done.changed} changed,"
+        f" {done.prices} prices moved."
+    )
+
+
+def _imported(context: typer.Context) -> tuple[Imported, int, list[str]]:
+    problems: list[str] = []
+
+    async def work(market: Market, store: SqlStore, settings: Settings) -> tuple[Imported, int]:
+        from syncd.crm.catalogue import product_message
+        from syncd.engine.catalogue import import_catalogue
+        from syncd.ion.catalogue import read_product
+
+        dialect = await market.dialect()
+
+        async def pages() -> AsyncIterator[list[Product]]:
+            async for rows in market.pages("products list"):
+                read = [read_product(row, dialect) for row in rows]
+                problems.extend(problem for one in read for problem in one.problems)
+                yield [one.product for one in read if one.product is not None]
+
+        describe = partial(product_message, settings.kafka.products_topic)
+        with progress("products") as tell:
+            done = await import_catalogue(store, pages(), describe, lambda so_far: tell(so_far.listed, None))
+        return done, market.calls
+
+    return *_with_market(context, work), problems
+
+
+@products.command("prices")
+def prices(context: typer.Context, product: str, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """How a product's prices moved, as far as imports have seen it. Asks the database, not ION."""
+    from syncd.core.instants import when
+
+    async def read(store: SqlStore, _: Settings) -> list[Price]:
+        async with store.begin() as unit:
+            return await unit.prices_of(product)
+
+    found = with_store(context, read)
+    columns = ["sku", "plan", "phase", "price", "currency", "since"]
+    rows = [
+        [*one.key, None if one.price is None else format(one.price, "f"), one.currency, when(one.since)]
+        for one in found
+    ]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif as_csv:
+        csv.writer(sys.stdout).writerows([columns, *rows])
+    else:
+        print_table(columns, rows, f"No price of product {product} is known: `syncd ion products import` reads them.")
 
 
 @verticals.command("list")
@@ -226,7 +296,7 @@ def update_subscription(
     _show(
         _with_market(
             context,
-            lambda market: market.update_subscription(customer, subscription, told),
+            lambda market, *_: market.update_subscription(customer, subscription, told),
             "subscriptions update",
         ),
         as_json,
@@ -274,7 +344,7 @@ def report_data(
     from syncd.ion.reports import read_report
 
     body = _body(data) if data else {}
-    answer = _with_market(context, lambda market: market.do("reports data", {"report": report}, body))
+    answer = _with_market(context, lambda market, *_: market.do("reports data", {"report": report}, body))
     columns, rows = read_report(answer)
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -300,14 +370,16 @@ def request(
     body = _body(data) if data else None
 
     writes = None if method == "GET" else f"{method} {path.partition('?')[0]}"
-    print_json(_with_market(context, lambda market: market.request(method, path, body), writes))
+    print_json(_with_market(context, lambda market, *_: market.request(method, path, body), writes))
 
 
 # -- how it is asked and shown
 
 
 def _with_market(
-    context: typer.Context, work: Callable[[Market], Coroutine[Any, Any, Result]], writes: str | None = None
+    context: typer.Context,
+    work: Callable[[Market, SqlStore, Settings], Coroutine[Any, Any, Result]],
+    writes: str | None = None,
 ) -> Result:
     """``writes``: what is written by it, to be asked of the guard first and kept in the log."""
 
@@ -320,7 +392,7 @@ def _with_market(
             async with store.begin() as unit:
                 await by_hand(unit, writes, person(), await unit.time())
         async with open_ion(settings, store) as ion:
-            return await work(Market(ion, store))
+            return await work(Market(ion, store), store, settings)
 
     return with_store(context, visit, migrate=True)
 
@@ -330,11 +402,11 @@ def _given(named: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _read(context: typer.Context, name: str, /, **named: str | None) -> Any:
-    return _with_market(context, lambda market: market.do(name, _given(named)))
+    return _with_market(context, lambda market, *_: market.do(name, _given(named)))
 
 
 def _write(context: typer.Context, name: str, body: Mapping[str, Any], /, **named: str | None) -> Any:
-    return _with_market(context, lambda market: market.do(name, _given(named), body), writes=name)
+    return _with_market(context, lambda market, *_: market.do(name, _given(named), body), writes=name)
 
 
 def _rows(
@@ -342,10 +414,10 @@ def _rows(
 ) -> tuple[str, list[dict[str, Any]], Dialect]:
     """The resource, its rows, and the dialect that they are in; without ``limit`` all there are."""
 
-    async def read(market: Market) -> tuple[list[dict[str, Any]], Dialect]:
+    async def read(market: Market, *_: object) -> tuple[list[dict[str, Any]], Dialect]:
         dialect, found = await market.dialect(), list[dict[str, Any]]()
         with progress(name) as tell:
-            async for page in market.pages(name, _given(named)):
+            async for page in market.pages(name, _given(named), limit):
                 found += page
                 tell(len(found), limit)
                 if limit is not None and len(found) >= limit:

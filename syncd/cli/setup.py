@@ -55,14 +55,14 @@ async def _check_database_and_ion(settings: Settings) -> list[tuple[str, bool, s
 
 
 async def _check_kafka(settings: Settings) -> list[tuple[str, bool, str]]:
-    from syncd.app import kafka_access, topics
+    from syncd.app import kafka_access, needed_topics
     from syncd.crm.kafka import missing_topics
 
     if settings.kafka.bootstrap_servers is None:
         return [("Kafka", False, "SYNCD_KAFKA__BOOTSTRAP_SERVERS is missing; example: kafka-1:9092")]
     try:
         async with asyncio.timeout(15):
-            missing = await missing_topics(kafka_access(settings), list(topics(settings)))
+            missing = await missing_topics(kafka_access(settings), list(needed_topics(settings)))
     except Exception as error:
         where = settings.kafka.bootstrap_servers
         return [("Kafka", False, f"no broker answers at {where} ({type(error).__name__}): check address and access")]

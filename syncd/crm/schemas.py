@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from syncd.core.catalogue import DISTRIBUTOR
 from syncd.core.link import How, LinkState
 from syncd.core.values import Address, Field, Side
 from syncd.crm.events import CLOUD_EVENTS_TYPES, MAX_ID_LENGTH
@@ -137,6 +138,29 @@ def dead_letter() -> Schema:
     return _object(properties, tuple(properties))
 
 
+def product() -> Schema:
+    """A product as it is now; told when it is new and when it changed. Prices are decimal numbers as text."""
+    text: Schema = {"type": ["string", "null"]}
+    offer: dict[str, Schema] = {
+        "sku": TEXT,
+        "plan": TEXT,
+        "phase": {"type": "integer", "minimum": 0},
+        "name": TEXT,
+        "price": {"type": ["string", "null"], "pattern": r"^\d+(\.\d+)?$"},
+        "currency": text,
+    }
+    properties: dict[str, Schema] = {
+        "distributor": {"const": DISTRIBUTOR},
+        "id": ID,
+        "name": text,
+        "vendor": text,
+        "category": text,
+        "offers": {"type": "array", "items": _object(offer, tuple(offer))},
+        "changed_at": TIME,
+    }
+    return _object(properties, tuple(properties))
+
+
 SCHEMAS = {
     "event-plain": plain_event,
     "event-cloudevents": cloud_event,
@@ -144,6 +168,7 @@ SCHEMAS = {
     "command": command,
     "link": link,
     "dead-letter": dead_letter,
+    "product": product,
 }
 
 
@@ -170,8 +195,9 @@ def asyncapi(version: str) -> Schema:
         ),
         "links": channel("syncd.links", "Compacted; the mapping table, key = CRM id", "link"),
         "deadLetters": channel("syncd.dead-letters", "Events that could not be used", "dead-letter"),
+        "products": channel("syncd.products", "Compacted; the catalogue, key = distributor/product id", "product"),
     }
-    actions = {"events": "receive", "commands": "send", "links": "send", "deadLetters": "send"}
+    actions = {"events": "receive", "commands": "send", "links": "send", "deadLetters": "send", "products": "send"}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "syncd", "version": version},

@@ -8,9 +8,10 @@ sent twice, neither can be lost.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from syncd.core.circuit import Circuit
-from syncd.core.errors import DecideAgain, Rejected, SideError, SideUnavailable
+from syncd.core.errors import DecideAgain, Rejected, SideError, SideUnavailable, Transient
 from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Position, new_record, observe
 from syncd.core.values import Millis, Side, subject_of
@@ -21,6 +22,13 @@ from syncd.engine.intents import ANSWER_WAIT_MS, Intents
 from syncd.engine.ports import Clock, Command, CrmAnswer, CrmSink, Posts, Store, Unit
 
 UNANSWERED_MS, FORGET_EVERY_MS = 3_600_000, 60_000
+SHUT_MS = 30_000
+"""The longest that a topic is let alone which takes no messages."""
+
+
+class _Shut(NamedTuple):
+    until: Millis
+    failures: int
 
 
 class Deliver:
@@ -34,6 +42,7 @@ class Deliver:
         self._facts = facts
         self._intents = intents
         self._circuit = Circuit()
+        self._shut: dict[str, _Shut] = {}
         self._forgot_at = Millis(0)
 
     async def commands(self, limit: int = 100) -> Millis | None:
@@ -64,13 +73,27 @@ class Deliver:
         )
 
     async def messages(self, limit: int = 500) -> int:
-        """Hand waiting messages to Kafka; how many there were."""
+        """Hand waiting messages to Kafka, topic by topic; how many there were.
+
+        A topic that takes none, since it is missing or may not be written to, is let alone for a while: it must
+        not hold up the others.
+        """
+        now = self._clock.now()
+        shut = [topic for topic, door in self._shut.items() if door.until > now]
         async with self._store.begin() as unit:
-            waiting = await unit.posted(limit)
-        if waiting:
-            await self._posts.send(waiting)
+            waiting = await unit.posted(limit, shut)
+        for topic in dict.fromkeys(message.topic for message in waiting):
+            mine = [message for message in waiting if message.topic == topic]
+            try:
+                await self._posts.send(mine)
+            except SideError as error:
+                failures = self._shut[topic].failures + 1 if topic in self._shut else 1
+                wait_ms = min(SHUT_MS, 1_000 * 2**failures)
+                self._shut[topic] = _Shut(Millis(self._clock.now() + wait_ms), failures)
+                raise Transient(f"{topic}: {error.sentence}") from None
+            self._shut.pop(topic, None)
             async with self._store.begin() as unit:
-                await unit.unpost([message.id for message in waiting])
+                await unit.unpost([message.id for message in mine])
         return len(waiting)
 
     async def _deliver(self, intent: Intent) -> None:

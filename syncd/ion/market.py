@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from syncd.core.budget import Lane
-from syncd.core.errors import OutcomeUnknown, Transient, UserError
+from syncd.core.errors import OutcomeUnknown, Rejected, Transient, UserError
 from syncd.core.policy import Dialect
 from syncd.core.values import Side
 from syncd.engine.ports import Store
@@ -21,7 +21,8 @@ from syncd.ion import live, seed
 from syncd.ion.client import DIALECTS, IonClient
 from syncd.ion.operations import OPERATIONS, Body, Call, Pages, Request, check_seats, request_of, update_order
 
-PAGE_SIZE = 100
+PAGE_SIZES = (1_000, 200, 50, 10)
+"""Tried from the largest; the first that the server takes is remembered for each list."""
 NOTHING: Mapping[str, str] = {}
 ADDRESS = "customerAddress"
 
@@ -31,6 +32,8 @@ class Market:
         self._ion = ion
         self._store = store
         self._lane = lane
+        self.calls = 0
+        """So many were made so far."""
 
     async def dialect(self) -> Dialect:
         return await self._ion.dialect()
@@ -39,21 +42,25 @@ class Market:
         """One operation that is one call; what ION answered."""
         call = await self._call(name)
         try:
-            return await self._ion.ask(name, request_of(call, self._ion.account, named, body), self._lane)
+            return await self._ask(name, request_of(call, self._ion.account, named, body))
         except OutcomeUnknown as error:
             raise OutcomeUnknown(
                 f"{error.sentence}: it may have been done; look with `syncd ion` before you try again"
             ) from None
 
-    async def pages(self, name: str, named: Mapping[str, str] = NOTHING) -> AsyncGenerator[list[dict[str, Any]]]:
-        """The rows of a list, page by page, one call each."""
+    async def pages(
+        self, name: str, named: Mapping[str, str] = NOTHING, most: int | None = None
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The rows of a list, page by page, one call each; ``most``: no more than so many are wanted."""
         call = await self._call(name)
         request = request_of(call, self._ion.account, named, None)
         sift = {name: key for name, key in call.sift.items() if name in named}
-        paging: dict[str, str] | None = _first(call.pages)
+        size, answer = await self._first_page(call, name, request, most)
+        paging: dict[str, str] | None = _first(call.pages, size)
         read, before = 0, None
         while paging is not None:
-            answer = await self._ion.ask(name, request._replace(query={**request.query, **paging}), self._lane)
+            if read:
+                answer = await self._ask(name, request._replace(query={**request.query, **paging}))
             rows = _rows(call, name, answer)
             if rows and rows == before:
                 if call.pages is Pages.NUMBERED:  # a server that knows no pages gives all of them each time
@@ -63,7 +70,27 @@ class Market:
             if sifted:
                 yield sifted
             before, read = rows, read + len(rows)
-            paging = _next(call.pages, answer, rows, read, paging)
+            paging = _next(call.pages, answer, rows, read, paging, size)
+
+    async def _first_page(self, call: Call, name: str, request: Request, most: int | None) -> tuple[int, Any]:
+        """The size that the server takes, and what it answered."""
+        note = f"ion_page_size {name}"
+        async with self._store.begin() as unit:
+            known = int(await unit.note(note) or PAGE_SIZES[0])
+        for size in [known, *(smaller for smaller in PAGE_SIZES if smaller < known)]:
+            asked = min(size, most or size)
+            try:
+                query = {**request.query, **_first(call.pages, asked)}
+                answer = await self._ask(name, request._replace(query=query))
+            except Rejected:
+                if call.pages is None or size == PAGE_SIZES[-1]:
+                    raise
+                continue
+            if size != known:
+                async with self._store.begin() as unit:
+                    await unit.save_note(note, str(size))
+            return asked, answer
+        raise AssertionError("the last size is answered or raised")
 
     async def update_customer(self, customer: str, changes: Body) -> Any:
         """ION replaces a record whole: the changes go over what it holds now, and over what it holds and
@@ -100,34 +127,38 @@ class Market:
         if parts.scheme or parts.netloc or ".." in parts.path.split("/"):
             raise UserError(f"{path!r} must be a path below /api/v3, such as accounts/{self._ion.account}/customers")
         request = Request(method, parts.path.strip("/").removeprefix("api/v3/"), dict(parse_qsl(parts.query)), body)
-        return await self._ion.ask("request", request, self._lane)
+        return await self._ask("request", request)
+
+    async def _ask(self, name: str, request: Request) -> Any:
+        self.calls += 1
+        return await self._ion.ask(name, request, self._lane)
 
     async def _call(self, name: str) -> Call:
         return OPERATIONS[name].call(await self._ion.dialect())
 
 
-def _first(pages: Pages | None) -> dict[str, str]:
+def _first(pages: Pages | None, size: int) -> dict[str, str]:
     match pages:
         case Pages.CURSOR:
-            return live.list_query(PAGE_SIZE, None)
+            return live.list_query(size, None)
         case Pages.NUMBERED:
-            return seed.list_query(PAGE_SIZE, None)
+            return seed.list_query(size, None)
         case Pages.OFFSET:
-            return {"pagination.limit": str(PAGE_SIZE), "pagination.offset": "0"}
+            return {"pagination.limit": str(size), "pagination.offset": "0"}
         case _:
             return {}
 
 
 def _next(
-    pages: Pages | None, answer: Body, rows: list[dict[str, Any]], read: int, paging: Mapping[str, str]
+    pages: Pages | None, answer: Body, rows: list[dict[str, Any]], read: int, paging: Mapping[str, str], size: int
 ) -> dict[str, str] | None:
     match pages:
         case Pages.CURSOR:
             token = live.next_cursor(answer, None, read)
-            return None if token is None or token == paging.get("pageToken") else live.list_query(PAGE_SIZE, token)
+            return None if token is None or token == paging.get("pageToken") else live.list_query(size, token)
         case Pages.NUMBERED:
             page = seed.next_cursor(answer, paging["page"], read)
-            return None if page is None else seed.list_query(PAGE_SIZE, page)
+            return None if page is None else seed.list_query(size, page)
         case Pages.OFFSET:  # until a page is empty: the total is not always there
             return None if not rows else {**paging, "pagination.offset": str(read)}
         case _:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,6 +15,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from syncd.core.budget import Ledger
+from syncd.core.catalogue import Price, Product
 from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally, total_of
@@ -571,8 +572,9 @@ class MemoryUnit:
             number = self._next_id("messages")
             self._put("messages", number, replace(message, id=number))
 
-    async def posted(self, limit: int) -> list[Message]:
-        return [message for _, message in sorted(self._table("messages").items())][:limit]
+    async def posted(self, limit: int, without: Collection[str] = ()) -> list[Message]:
+        waiting = [message for _, message in sorted(self._table("messages").items())]
+        return [message for message in waiting if message.topic not in without][:limit]
 
     async def unpost(self, ids: Collection[int]) -> None:
         for number in ids:
@@ -623,6 +625,25 @@ class MemoryUnit:
         sweeps = [sweep for _, sweep in sorted(self._table("sweeps").items(), reverse=True)]
         mine = (s for s in sweeps if s.outcome in READ_THROUGH and not s.is_early and s.customers)
         return list(islice(mine, limit))
+
+    async def products(self, ids: Collection[str]) -> dict[str, Product]:
+        table = self._table("products")
+        return {key: table[key] for key in ids if key in table}
+
+    async def list_products(self, after: str, limit: int) -> list[Product]:
+        rows = sorted(self._table("products").items())
+        return [product for key, product in rows if key > after][:limit]
+
+    async def save_products(self, products: Collection[Product], now: Millis) -> None:
+        for product in products:
+            self._put("products", product.id, product)
+
+    async def add_prices(self, prices: Sequence[Price]) -> None:
+        for price in prices:
+            self._put("prices", (price.product, price.key, price.since), price)
+
+    async def prices_of(self, product: str) -> list[Price]:
+        return [price for key, price in sorted(self._table("prices").items()) if key[0] == product]
 
     async def note(self, name: str) -> str | None:
         return self._table("notes").get(name)

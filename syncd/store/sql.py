@@ -39,11 +39,9 @@ from sqlalchemy import (
     not_,
     or_,
     select,
-    text,
     union_all,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -80,7 +78,9 @@ from syncd.core.work import (
 from syncd.engine.ports import NO_TRACES, Loop
 from syncd.store import codec, tables
 from syncd.store.bell import CHANNEL, Bell
+from syncd.store.catalogue import CatalogueRows
 from syncd.store.seal import Seal
+from syncd.store.upsert import compiled, insert_into, upsert
 
 IN_CHUNK = 10_000
 """Ids in one IN list; below the parameter limits of both databases."""
@@ -282,7 +282,7 @@ def _is_retryable(error: DBAPIError) -> bool:
     return code in ("40001", "40P01") or locked
 
 
-class SqlUnit:
+class SqlUnit(CatalogueRows):
     def __init__(self, connection: AsyncConnection, seal: Seal, rng: Random) -> None:
         self._connection = connection
         self._seal = seal
@@ -918,8 +918,9 @@ class SqlUnit:
             self.rung.add(Loop.SEND_MESSAGES)
             await self._connection.execute(insert(MESSAGES), rows)
 
-    async def posted(self, limit: int) -> list[Message]:
-        rows = await self._rows(select(MESSAGES).order_by(MESSAGES.c.id).limit(limit))
+    async def posted(self, limit: int, without: Collection[str] = ()) -> list[Message]:
+        query = select(MESSAGES).order_by(MESSAGES.c.id).limit(limit)
+        rows = await self._rows(query.where(MESSAGES.c.topic.not_in(list(without))) if without else query)
         return [Message(row.topic, row.key, row.value, codec.headers_from_text(row.headers), row.id) for row in rows]
 
     async def unpost(self, ids: Collection[int]) -> None:
@@ -937,7 +938,7 @@ class SqlUnit:
                 "body": self._seal.seal(codec.letter_body(letter)),
             }
             place = [LETTERS.c.topic, LETTERS.c.partition, LETTERS.c.offset]
-            statement = _insert(self._dialect, LETTERS).on_conflict_do_nothing(index_elements=place)
+            statement = insert_into(self._dialect, LETTERS).on_conflict_do_nothing(index_elements=place)
             await self._connection.execute(statement, row)
 
     async def list_dead_letters(self, before: int | None, limit: int) -> list[DeadLetter]:
@@ -1038,7 +1039,7 @@ class SqlUnit:
         await self._upsert(NOTES, {"name": name, "text": text})
 
     async def lease(self, name: str, owner: str, now: Millis, lease_ms: int) -> bool:
-        statement = _insert(self._dialect, LEASES)
+        statement = insert_into(self._dialect, LEASES)
         statement = statement.on_conflict_do_update(
             index_elements=[LEASES.c.name],
             set_={
@@ -1071,7 +1072,7 @@ class SqlUnit:
         return (await self._connection.execute(counted)).scalar() or 0
 
     async def _upsert(self, table: Table, row: Mapping[str, Any]) -> None:
-        await self._connection.execute(_upsert(self._dialect, table, tuple(row)), row)
+        await self._connection.execute(upsert(self._dialect, table, tuple(row)), row)
 
     async def _update_by_key(self, table: Table, rows: list[dict[str, Any]]) -> None:
         """One statement, many rows; each row holds the key and what to set."""
@@ -1082,29 +1083,7 @@ class SqlUnit:
         )
 
 
-# -- what is inserted or else updated. SQLAlchemy compiles such a statement each time that it is executed, which
-# costs more than its execution: these are compiled once, to text.
-
-
-def _insert(dialect: str, table: Table) -> Any:
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-
-
-def _compiled(dialect: str, statement: Any, columns: Collection[str]) -> TextClause:
-    plain = postgresql.dialect if dialect == "postgresql" else sqlite.dialect
-    return text(str(statement.compile(dialect=plain(paramstyle="named"), column_keys=list(columns))))
-
-
-@cache
-def _upsert(dialect: str, table: Table, columns: tuple[str, ...]) -> TextClause:
-    keys = [column.name for column in table.primary_key]
-    statement = _insert(dialect, table)
-    rest = {name: statement.excluded[name] for name in columns if name not in keys}
-    if rest:
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=rest)
-    else:
-        statement = statement.on_conflict_do_nothing()
-    return _compiled(dialect, statement, columns)
+# -- statements that are built, or compiled, once
 
 
 @cache
@@ -1116,7 +1095,7 @@ def _update(table: Table, columns: tuple[str, ...]) -> Update:
 
 @cache
 def _enqueue(dialect: str) -> TextClause:
-    statement = _insert(dialect, QUEUE)
+    statement = insert_into(dialect, QUEUE)
     new = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=[QUEUE.c.subject],
@@ -1128,19 +1107,19 @@ def _enqueue(dialect: str) -> TextClause:
             "trace": func.coalesce(new.trace, QUEUE.c.trace),
         },
     )
-    return _compiled(dialect, statement, QUEUE.c.keys())
+    return compiled(dialect, statement, QUEUE.c.keys())
 
 
 @cache
 def _keep_reading(dialect: str) -> TextClause:
     columns = ("ion_id", "asked", "body")
-    statement = _insert(dialect, READINGS)
+    statement = insert_into(dialect, READINGS)
     statement = statement.on_conflict_do_update(
         index_elements=[READINGS.c.subject],
         set_={name: statement.excluded[name] for name in columns},
         where=READINGS.c.asked < statement.excluded.asked,
     )
-    return _compiled(dialect, statement, ("subject", *columns))
+    return compiled(dialect, statement, ("subject", *columns))
 
 
 @cache
@@ -1150,7 +1129,7 @@ def _release(kinds: tuple[HoldKind, ...]) -> Delete:
 
 @cache
 def _hold_on(dialect: str) -> TextClause:
-    statement = _insert(dialect, HOLDS)
+    statement = insert_into(dialect, HOLDS)
     new = statement.excluded
     is_same = (HOLDS.c.reason == new.reason) & (HOLDS.c.fields == new.fields)
     statement = statement.on_conflict_do_update(
@@ -1161,7 +1140,7 @@ def _hold_on(dialect: str) -> TextClause:
             "fields": new.fields,
         },
     )
-    return _compiled(dialect, statement, ("subject", "kind", "since", "reason", "fields"))
+    return compiled(dialect, statement, ("subject", "kind", "since", "reason", "fields"))
 
 
 def _shown_since(fresh: Millis) -> ColumnElement[bool]:

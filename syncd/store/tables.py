@@ -346,6 +346,31 @@ class LeaseRow(SQLModel, table=True):
     progress: int = Field(sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
 
+class ProductRow(SQLModel, table=True):
+    """One product of a distributor's catalogue, as it was last listed."""
+
+    __tablename__ = "products"
+    distributor: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    body: str = Field(sa_column=text())
+    known_since: int = Field(sa_column=big())
+    changed_at: int = Field(sa_column=big())
+
+
+class PriceRow(SQLModel, table=True):
+    """From then on one offer of a product costs so much; a decimal number as text, ``NULL``: no price is named."""
+
+    __tablename__ = "prices"
+    distributor: str = Field(primary_key=True)
+    product: str = Field(primary_key=True)
+    sku: str = Field(primary_key=True)
+    plan: str = Field(primary_key=True)
+    phase: int = Field(primary_key=True)
+    since: int = Field(sa_column=big(primary_key=True, autoincrement=False))
+    price: str | None = None
+    currency: str | None = None
+
+
 class NoteRow(SQLModel, table=True):
     """Small facts worth remembering over a restart: ION's dialect, the page size it takes."""
 

@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from decimal import Decimal
 from random import Random
 
 import pytest
 
 from syncd.core.budget import Lane, new_ledger, take
+from syncd.core.catalogue import Offer, OfferKey, Price, Product
 from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally
@@ -671,6 +673,28 @@ async def test_the_end_of_a_partition_that_was_not_read_only_moves_on(store: Sto
         assert await unit.offsets("a") == {0: 6, 1: 7}
 
 
+async def test_a_product_is_kept_as_it_was_last_listed_and_its_prices_with_their_history(store: Store) -> None:
+    key = OfferKey("S1", "P1M", 0)
+    first = Product("901", "Suite", "Microsoft", None, (Offer(key, "Suite", Decimal("22.50"), "USD"),))
+    other = Product("902", None, None, "Security", ())
+    async with store.begin() as unit:
+        await unit.save_products([first, other], Millis(1))
+        await unit.add_prices([Price("901", key, Decimal("22.50"), "USD", Millis(1))])
+    second = replace(first, name="Suite 2", offers=())
+    async with store.begin() as unit:
+        assert await unit.products(["901", "902", "903"]) == {"901": first, "902": other}
+        await unit.save_products([second], Millis(2))
+        await unit.add_prices([Price("901", key, None, None, Millis(2))])
+    async with store.begin() as unit:
+        assert await unit.list_products("", 10) == [second, other]
+        assert await unit.list_products("901", 1) == [other]
+        assert [(price.price, price.since) for price in await unit.prices_of("901")] == [
+            (Decimal("22.50"), 1),
+            (None, 2),
+        ]
+        assert await unit.prices_of("902") == []
+
+
 async def test_messages_wait_until_they_are_taken_off(store: Store) -> None:
     async with store.begin() as unit:
         await unit.post([Message("t", b"k", b"v", (("h", b"x"),)), Message("t", None, None)])
@@ -679,6 +703,7 @@ async def test_messages_wait_until_they_are_taken_off(store: Store) -> None:
         assert (first.key, first.value, first.headers, second.value) == (b"k", b"v", (("h", b"x"),), None)
         await unit.unpost([first.id])
         assert [message.id for message in await unit.posted(10)] == [second.id]
+        assert await unit.posted(10, [second.topic]) == []
 
 
 async def test_an_event_set_aside_twice_is_kept_once(store: Store) -> None:

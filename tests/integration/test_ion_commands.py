@@ -56,14 +56,21 @@ class Shell:
         return len(self.ion.journal(operation))
 
 
+@pytest.fixture
+def products() -> int:
+    """How many there are beside the few that the simulator always has; a test may want others."""
+    return 250
+
+
 @pytest.fixture(params=["live", "seed"])
 def shell(
     request: pytest.FixtureRequest,
+    products: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Shell]:
-    ion = SimulatedIon(tmp_path, dialect=request.param, customers=7, products=250, calls_per_minute=6_000)
+    ion = SimulatedIon(tmp_path, dialect=request.param, customers=7, products=products, calls_per_minute=6_000)
     environ = {
         "DATABASE__URL": f"sqlite:///{tmp_path / 'syncd.db'}",
         "ION__URL": ion.url,
@@ -258,3 +265,32 @@ def test_what_ion_refuses_is_told_with_its_field_and_was_sent_once(shell: Shell,
     assert told.code == 1
     assert ("unknown product 000" if product == "000" else "unknown customer 999") in told.err
     assert shell.sent("create_order") == 1
+
+
+@pytest.mark.parametrize("products", [20_000])
+def test_a_second_import_of_a_large_catalogue_tells_only_what_changed(shell: Shell, tmp_path: Path) -> None:
+    first = shell.run("ion", "products", "import", "--json").json
+    assert (first["listed"], first["new"], first["changed"], first["prices"]) == (20_005, 20_005, 0, 20_005)
+    assert (first["calls"], first["problems"]) == (shell.sent("list_products"), [])
+    assert first["calls"] <= 21, "the largest pages that are taken"
+    assert len(told(tmp_path)) == 20_005
+    http("PATCH", f"{shell.ion.url}/_sim/products/901", {"price": 25.5})
+    http("PATCH", f"{shell.ion.url}/_sim/products/905", {"name": "Endpoint Security Total"})
+    second = shell.run("ion", "products", "import")
+    assert second.out == f"20005 products listed in {first['calls']} calls: 0 new, 2 changed, 1 prices moved.\n"
+    assert [(key, product["id"]) for key, product in told(tmp_path)[20_005:]] == [
+        ("synnex/901", "901"),
+        ("synnex/905", "905"),
+    ]
+    history = shell.run("ion", "products", "prices", "901", "--json").json
+    assert [(row["sku"], row["price"]) for row in history] == [("CFQ7TTC0LCHC", "22.0"), ("CFQ7TTC0LCHC", "25.5")]
+    assert "No price of product 9 is known" in shell.run("ion", "products", "prices", "9").out
+
+
+def told(folder: Path) -> list[tuple[str, Any]]:
+    """What waits to be sent, in order."""
+    with sqlite3.connect(folder / "syncd.db") as database:
+        rows = list(database.execute("SELECT topic, key, value FROM messages ORDER BY id"))
+    database.close()
+    assert {topic for topic, _, _ in rows} == {"syncd.products"}
+    return [(key.decode(), json.loads(value)) for _, key, value in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from decimal import Decimal
 
 import jsonschema
 import pytest
@@ -11,10 +12,12 @@ import structlog
 
 from syncd import logs
 from syncd.core.budget import Lane
+from syncd.core.catalogue import CatalogueChange, Offer, OfferKey, Product
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import How, Link, LinkState
 from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
 from syncd.core.work import DeadLetter
+from syncd.crm.catalogue import product_message
 from syncd.crm.commands import command_message, dead_letter_message, rfc3339
 from syncd.crm.schemas import all_schemas, asyncapi
 from syncd.engine.links import LinkBook
@@ -35,6 +38,19 @@ def check(name: str, document: object) -> None:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_schema_is_one(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+
+
+def test_a_product_fits_its_schema_and_no_price_is_rounded() -> None:
+    offers = (
+        Offer(OfferKey("S1", "P1M", 0), "Suite", Decimal("1E+2"), "USD"),
+        Offer(OfferKey("S1", "P1Y", 1), "Suite", None, None),
+    )
+    change = CatalogueChange(Product("901", None, "Microsoft", None, offers), True, ())
+    message = product_message("syncd.products", change, Millis(1_767_225_600_123))
+    product = json.loads(message.value or b"")
+    check("product", product)
+    assert message.key == b"synnex/901"
+    assert [offer["price"] for offer in product["offers"]] == ["100", None]
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -1,0 +1,69 @@
+"""What waits for Kafka: a topic that takes nothing holds up no other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import cast
+
+import pytest
+
+from syncd.core.errors import Transient
+from syncd.core.values import Millis
+from syncd.core.work import Message
+from syncd.engine.deliver import SHUT_MS, Deliver
+from syncd.engine.facts import Facts
+from syncd.engine.intents import Intents
+from syncd.engine.ports import CrmSink
+from syncd.metrics import Metrics
+from syncd.store.memory import MemoryStore
+
+
+class HandClock:
+    at = Millis(1_000_000)
+
+    def now(self) -> Millis:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class Broker:
+    """Takes what is for a topic that it has."""
+
+    def __init__(self, *topics: str) -> None:
+        self.topics = set(topics)
+        self.taken: list[str] = []
+        self.asked = 0
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        self.asked += 1
+        if not {message.topic for message in messages} <= self.topics:
+            raise Transient("Kafka takes no messages: UnknownTopicOrPartitionError")
+        self.taken += [(message.value or b"").decode() for message in messages]
+
+
+async def test_a_missing_topic_holds_up_no_other_and_is_asked_again_with_growing_distance() -> None:
+    store, clock, broker = MemoryStore(Random(1)), HandClock(), Broker("links")
+    deliver = Deliver(store, cast(CrmSink, None), broker, clock, Facts(0, 0, ""), Intents(Metrics()))
+    async with store.begin() as unit:
+        values = [("products", "p1"), ("links", "l1"), ("products", "p2"), ("links", "l2")]
+        await unit.post([Message(topic, None, value.encode()) for topic, value in values])
+    with pytest.raises(Transient, match="products: Kafka takes no messages"):
+        await deliver.messages()
+    assert await deliver.messages() == 2
+    assert broker.taken == ["l1", "l2"]
+    assert await deliver.messages() == 0, "the missing one is let alone for a while"
+    asked = broker.asked
+    for _ in range(60):
+        clock.at = Millis(clock.at + 1_000)
+        try:
+            await deliver.messages()
+        except Transient:
+            continue
+    assert 4 <= broker.asked - asked <= 6
+    broker.topics.add("products")
+    clock.at = Millis(clock.at + SHUT_MS)
+    assert await deliver.messages() == 2
+    assert broker.taken == ["l1", "l2", "p1", "p2"], "each topic in its order"
