@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 
+SIDE_BY_SIDE = ["-n", "2", "--dist", "worksteal"]
 TIERS = {
     "unit": ["tests/unit", "--cov", "--cov-report=term:skip-covered", "--cov-fail-under=100"],
-    "contracts": ["tests/contracts"],
-    "simulation": ["tests/simulation"],
+    "contracts": ["tests/contracts", *SIDE_BY_SIDE],
+    "simulation": ["tests/simulation", *SIDE_BY_SIDE],
     "fuzz": ["tests/fuzz"],
     "deploy": ["tests/deploy"],
-    "integration": ["tests/integration"],
+    "integration": ["tests/integration", *SIDE_BY_SIDE],
     # These wait more than they compute: three at a time, on two cores.
     "system": ["tests/system", "-n", "3", "--dist", "worksteal"],
 }

@@ -1,4 +1,4 @@
-"""``syncd ion …`` against the simulated ION over real sockets, in both dialects; in this process, to be quick."""
+"""``syncd ion …`` against the simulated ION over real sockets, in both dialects."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import csv
 import io
 import json
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from syncd.cli import main
 from syncd.ion.operations import OPERATIONS
+from tests.parts.shell import Said, run
 from tests.parts.world import SimulatedIon, http
 
 CUSTOMER = "300001"
@@ -36,21 +35,21 @@ NEW_CUSTOMER = {
 }
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
 class Shell:
-    def __init__(self, dialect: str, ion: SimulatedIon, run: Callable[..., Said]) -> None:
+    def __init__(self, dialect: str, ion: SimulatedIon, folder: Path) -> None:
         self.dialect, self.ion = dialect, ion
-        self.run = run
+        self._folder = folder
+        self._environ = {
+            "SYNCD_DATABASE__URL": f"sqlite:///{folder / 'syncd.db'}",
+            "SYNCD_ION__URL": ion.url,
+            "SYNCD_ION__ACCOUNT_ID": "20481",
+            "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
+            "SYNCD_ION__CALLS_PER_MINUTE": "6000",
+            "SYNCD_ION__TIMEOUT_SECONDS": "2",
+        }
+
+    def run(self, *arguments: str) -> Said:
+        return run(arguments, self._environ, self._folder)
 
     def sent(self, operation: str) -> int:
         return len(self.ion.journal(operation))
@@ -63,33 +62,10 @@ def products() -> int:
 
 
 @pytest.fixture(params=["live", "seed"])
-def shell(
-    request: pytest.FixtureRequest,
-    products: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Shell]:
-    ion = SimulatedIon(tmp_path, dialect=request.param, customers=7, products=products, calls_per_minute=6_000)
-    environ = {
-        "DATABASE__URL": f"sqlite:///{tmp_path / 'syncd.db'}",
-        "ION__URL": ion.url,
-        "ION__ACCOUNT_ID": "20481",
-        "ION__REFRESH_TOKEN": "initial-refresh-token",
-        "ION__CALLS_PER_MINUTE": "6000",
-        "ION__TIMEOUT_SECONDS": "2",
-    }
-    for name, value in environ.items():
-        monkeypatch.setenv(f"SYNCD_{name}", value)
-
-    def run(*arguments: str) -> Said:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["syncd", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return Said(int(left.value.code or 0), *capsys.readouterr())
-
-    yield Shell(request.param, ion, run)
+def shell(request: pytest.FixtureRequest, products: int, tmp_path: Path) -> Iterator[Shell]:
+    dialect = str(request.param)
+    ion = SimulatedIon(tmp_path, dialect=dialect, customers=7, products=products, calls_per_minute=6_000)
+    yield Shell(dialect, ion, tmp_path)
     ion.process.stop()
 
 
@@ -247,24 +223,23 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "said"), BAD, ids=[said for _, said in BAD])
-def test_a_mistake_is_one_sentence_that_says_what_is_wrong(
-    shell: Shell, arguments: tuple[str, ...], said: str
-) -> None:
-    told = shell.run("ion", *arguments)
-    assert (told.code, told.out, told.err.count("\n")) == (1, "", 1), told
-    assert said in told.err
+def test_a_mistake_is_one_sentence_that_says_what_is_wrong(shell: Shell) -> None:
+    for arguments, said in BAD:
+        told = shell.run("ion", *arguments)
+        assert (told.code, told.out, told.err.count("\n")) == (1, "", 1), told
+        assert said in told.err
 
 
-@pytest.mark.parametrize("product", ["000", "901"])
-def test_what_ion_refuses_is_told_with_its_field_and_was_sent_once(shell: Shell, product: str) -> None:
+def test_what_ion_refuses_is_told_with_its_field_and_was_sent_once(shell: Shell) -> None:
     key = "orderItems" if shell.dialect == "live" else "items"
-    customer = CUSTOMER if product == "000" else "999"
-    data = json.dumps({key: [{**LIVE_ITEM, "productId": product}]})
-    told = shell.run("ion", "orders", "create", "--customer", customer, "--data", data)
-    assert told.code == 1
-    assert ("unknown product 000" if product == "000" else "unknown customer 999") in told.err
-    assert shell.sent("create_order") == 1
+    for number, (product, customer, said) in enumerate(
+        [("000", CUSTOMER, "unknown product 000"), ("901", "999", "unknown customer 999")], 1
+    ):
+        data = json.dumps({key: [{**LIVE_ITEM, "productId": product}]})
+        told = shell.run("ion", "orders", "create", "--customer", customer, "--data", data)
+        assert told.code == 1
+        assert said in told.err
+        assert shell.sent("create_order") == number
 
 
 @pytest.mark.parametrize("products", [20_000])
