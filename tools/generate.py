@@ -93,7 +93,8 @@ and no Kafka. Lists print a table, `--csv` or `--json` (ION's own rows); they en
 `--data -` for standard input, which keeps them out of the shell's history and of the list of processes.
 
 * **Budget.** Every call is made in the operator's lane: a tenth of the calls a minute, and whatever nobody else
-  waits for. While customers wait to be synced, nothing here takes a call from them.
+  waits for. While customers wait
+  to be synced, nothing here takes more than its tenth.
 * **Nothing is sent twice.** If the answer to a write is lost, the command says so and ends with 1: look, then
   decide.
 * **What can't be right is not sent**: a quantity that is no whole number above zero, an item without its
@@ -124,8 +125,9 @@ ION_TAIL = """\
 is new or changed on `syncd.products` (compacted, key `synnex/PRODUCT`; [schema](../schemas/product.json)).
 After the first time only changes are told; it says how many calls it took. Prices are decimal numbers as text,
 so that none is rounded; `syncd ion products prices PRODUCT` shows how they moved. A product that is listed no
-more stays as it was: a listing proves no absence. What can't be read, such as a price that is no number, is
-named with its field and left out. The daemon sends what the import has left to be told; a topic that is missing
+more stays as it was: a listing proves no absence. A product that
+can't be read, such as one with a price that is no number, is named with the field and left as it was.
+The daemon sends what the import has left to be told; a topic that is missing
 holds up no other.
 
 ```sh

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import asdict
@@ -78,20 +77,20 @@ def list_customers(
 @customers.command("get")
 def get_customer(context: typer.Context, customer: str, as_json: AsJson = False) -> None:
     """One customer as ION holds it."""
-    _show(_read(context, "customers get", customer=customer), as_json)
+    _show(_done(context, "customers get", customer=customer), as_json)
 
 
 @customers.command("create")
 def create_customer(context: typer.Context, data: Data, as_json: AsJson = False) -> None:
     """A new customer. ION has no deletion."""
-    _show(_write(context, "customers create", _body(data)), as_json)
+    _show(_done(context, "customers create", _body(data)), as_json)
 
 
 @customers.command("update")
 def update_customer(context: typer.Context, customer: str, data: Data, as_json: AsJson = False) -> None:
     """Change some of a customer's fields; the others are sent back as ION holds them."""
     changes = _body(data)
-    found = _with_market(context, lambda market, *_: market.update_customer(customer, changes), "customers update")
+    found = _with_market(context, lambda market, *_: market.update_customer(customer, changes))
     _show(found, as_json)
 
 
@@ -123,7 +122,7 @@ def list_products(
 @products.command("get")
 def get_product(context: typer.Context, product: str, as_json: AsJson = False) -> None:
     """One product with its SKUs, plans and prices."""
-    _show(_read(context, "products get", product=product), as_json)
+    _show(_done(context, "products get", product=product), as_json)
 
 
 @products.command("import")
@@ -159,7 +158,7 @@ def _imported(context: typer.Context) -> tuple[Imported, int, list[str]]:
             async for rows in market.pages("products list"):
                 read = [read_product(row, dialect) for row in rows]
                 problems.extend(problem for one in read for problem in one.problems)
-                yield [one.product for one in read if one.product is not None]
+                yield [one.product for one in read if one.product is not None and not one.problems]
 
         describe = partial(product_message, settings.kafka.products_topic)
         with progress("products") as tell:
@@ -201,7 +200,7 @@ def list_verticals(context: typer.Context, as_json: AsJson = False, as_csv: AsCs
 @templates.command("get")
 def get_template(context: typer.Context, template: str, as_json: AsJson = False) -> None:
     """One provisioning template."""
-    _show(_read(context, "templates get", template=template), as_json)
+    _show(_done(context, "templates get", template=template), as_json)
 
 
 @templates.command("by-vendor")
@@ -231,25 +230,25 @@ def list_orders(
 @orders.command("get")
 def get_order(context: typer.Context, order: str, customer: OfCustomer = None, as_json: AsJson = False) -> None:
     """One order. The live dialect looks at all customers where none is named."""
-    _show(_read(context, "orders get", order=order, customer=customer), as_json)
+    _show(_done(context, "orders get", order=order, customer=customer), as_json)
 
 
 @orders.command("create")
 def create_order(context: typer.Context, data: Data, customer: OfCustomer = None, as_json: AsJson = False) -> None:
     """A new order. If its answer is lost, it may have been made: look with `list` before you try again."""
-    _show(_write(context, "orders create", _body(data), customer=customer), as_json)
+    _show(_done(context, "orders create", _body(data), customer=customer), as_json)
 
 
 @orders.command("update")
 def update_order(context: typer.Context, data: Data, customer: Customer, as_json: AsJson = False) -> None:
     """An order whose items change subscriptions: each has the action UPDATE and names its resourceId."""
-    _show(_write(context, "orders update", _body(data), customer=customer), as_json)
+    _show(_done(context, "orders update", _body(data), customer=customer), as_json)
 
 
 @orders.command("cancel")
 def cancel_order(context: typer.Context, order: str, customer: Customer, as_json: AsJson = False) -> None:
     """Cancel an order, while it is new or on hold."""
-    _show(_write(context, "orders cancel", {}, order=order, customer=customer), as_json)
+    _show(_done(context, "orders cancel", {}, order=order, customer=customer), as_json)
 
 
 # -- subscriptions
@@ -274,7 +273,7 @@ def list_subscriptions(
 @subscriptions.command("get")
 def get_subscription(context: typer.Context, subscription: str, customer: Customer, as_json: AsJson = False) -> None:
     """One subscription."""
-    _show(_read(context, "subscriptions get", subscription=subscription, customer=customer), as_json)
+    _show(_done(context, "subscriptions get", subscription=subscription, customer=customer), as_json)
 
 
 @subscriptions.command("update")
@@ -293,14 +292,8 @@ def update_subscription(
     """Change a subscription's seats; the live dialect does so by an order, which is shown."""
     changes = {"quantity": quantity, "status": status, "autoRenew": auto_renew}
     told = {**(_body(data) if data else {}), **{name: to for name, to in changes.items() if to is not None}}
-    _show(
-        _with_market(
-            context,
-            lambda market, *_: market.update_subscription(customer, subscription, told),
-            "subscriptions update",
-        ),
-        as_json,
-    )
+    found = _with_market(context, lambda market, *_: market.update_subscription(customer, subscription, told))
+    _show(found, as_json)
 
 
 # -- carts and reports
@@ -309,19 +302,19 @@ def update_subscription(
 @carts.command("create")
 def create_cart(context: typer.Context, customer: Customer, data: MaybeData = None, as_json: AsJson = False) -> None:
     """A new cart; the seed dialect takes its items here."""
-    _show(_write(context, "carts create", _body(data) if data else {}, customer=customer), as_json)
+    _show(_done(context, "carts create", _body(data) if data else {}, customer=customer), as_json)
 
 
 @carts.command("add")
 def add_to_cart(context: typer.Context, cart: str, customer: Customer, data: Data, as_json: AsJson = False) -> None:
     """One more item."""
-    _show(_write(context, "carts add", _body(data), cart=cart, customer=customer), as_json)
+    _show(_done(context, "carts add", _body(data), cart=cart, customer=customer), as_json)
 
 
 @carts.command("checkout")
 def check_out(context: typer.Context, cart: str, customer: Customer, as_json: AsJson = False) -> None:
     """Make the cart an order. If the answer is lost, look at the orders before you try again."""
-    _show(_write(context, "carts checkout", {}, cart=cart, customer=customer), as_json)
+    _show(_done(context, "carts checkout", {}, cart=cart, customer=customer), as_json)
 
 
 @reports.command("list")
@@ -344,7 +337,7 @@ def report_data(
     from syncd.ion.reports import read_report
 
     body = _body(data) if data else {}
-    answer = _with_market(context, lambda market, *_: market.do("reports data", {"report": report}, body))
+    answer = _done(context, "reports data", body, report=report)
     columns, rows = read_report(answer)
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -369,30 +362,26 @@ def request(
         raise UserError(f"{method} is no method of ION: GET, POST, PUT or DELETE")
     body = _body(data) if data else None
 
-    writes = None if method == "GET" else f"{method} {path.partition('?')[0]}"
-    print_json(_with_market(context, lambda market, *_: market.request(method, path, body), writes))
+    print_json(_with_market(context, lambda market, *_: market.request(method, path, body)))
 
 
 # -- how it is asked and shown
 
 
 def _with_market(
-    context: typer.Context,
-    work: Callable[[Market, SqlStore, Settings], Coroutine[Any, Any, Result]],
-    writes: str | None = None,
+    context: typer.Context, work: Callable[[Market, SqlStore, Settings], Coroutine[Any, Any, Result]]
 ) -> Result:
-    """``writes``: what is written by it, to be asked of the guard first and kept in the log."""
-
     async def visit(store: SqlStore, settings: Settings) -> Result:
         from syncd.app import open_ion
         from syncd.engine.guard import by_hand
         from syncd.ion.market import Market
 
-        if writes is not None:
+        async def ask_first(what: str, customer: str | None) -> None:
             async with store.begin() as unit:
-                await by_hand(unit, writes, person(), await unit.time())
+                await by_hand(unit, what, customer, person(), await unit.time())
+
         async with open_ion(settings, store) as ion:
-            return await work(Market(ion, store), store, settings)
+            return await work(Market(ion, store, ask_first), store, settings)
 
     return with_store(context, visit, migrate=True)
 
@@ -401,12 +390,8 @@ def _given(named: Mapping[str, str | None]) -> dict[str, str]:
     return {name: text for name, text in named.items() if text}
 
 
-def _read(context: typer.Context, name: str, /, **named: str | None) -> Any:
-    return _with_market(context, lambda market, *_: market.do(name, _given(named)))
-
-
-def _write(context: typer.Context, name: str, body: Mapping[str, Any], /, **named: str | None) -> Any:
-    return _with_market(context, lambda market, *_: market.do(name, _given(named), body), writes=name)
+def _done(context: typer.Context, name: str, body: Mapping[str, Any] | None = None, /, **named: str | None) -> Any:
+    return _with_market(context, lambda market, *_: market.do(name, _given(named), body))
 
 
 def _rows(
@@ -428,6 +413,8 @@ def _rows(
 
 
 def _body(text: str) -> dict[str, Any]:
+    import orjson
+
     from syncd.core.errors import UserError
 
     try:
@@ -435,7 +422,7 @@ def _body(text: str) -> dict[str, Any]:
             text = sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
-        body = json.loads(text)
+        body = orjson.loads(text)
     except OSError as error:
         raise UserError(f"--data can't be read: {error.strerror}: {text[1:]}") from None
     except ValueError as error:

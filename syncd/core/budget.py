@@ -104,7 +104,7 @@ def take(ledger: Ledger, lane: Lane, count: int, now: Millis, *, others_wait: bo
     free = capacity - len(ledger.slots)
     reserved = _reserved(ledger, lane, now)
     mine = SHARES[lane] * ledger.rate
-    within_share = ledger.used(lane) + count <= mine
+    within_share = ledger.used(lane) + count <= max(1.0, mine)  # a share below one call would be none
     may_borrow = lane is not Lane.OPERATOR or not (ledger.demand.keys() - {lane})
     if free >= count and (within_share or (may_borrow and free - count >= reserved)):
         taken = tuple(Slot(ledger.next_id + n, lane, now) for n in range(count))

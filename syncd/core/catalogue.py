@@ -4,7 +4,7 @@
     ─────────────  ─────────────  ─────────────────────────────────────────────────────────
     nothing        a product      new: kept, published, its prices begin their history
     the same       the same       nothing
-    another        a product      changed: kept, published; only prices that moved go on
+    another        a product      changed: kept, published; prices that moved go on, those of offers gone end
     a product      nothing        nothing: a listing proves no absence, and nothing is deleted
 
 Rows are tagged with the distributor, so that others' products can stand beside.
@@ -78,8 +78,10 @@ def changes_between(known: Mapping[str, Product], listed: Sequence[Product], now
 
 def _moved(before: Product | None, after: Product, now: Millis) -> tuple[Price, ...]:
     had = {offer.key: (offer.price, offer.currency) for offer in before.offers} if before else {}
+    has = {offer.key: (offer.price, offer.currency) for offer in after.offers}
+    gone = {key: (None, None) for key in had if key not in has}
     return tuple(
-        Price(after.id, offer.key, offer.price, offer.currency, now)
-        for offer in after.offers
-        if had.get(offer.key, (None, None)) != (offer.price, offer.currency)
+        Price(after.id, key, *now_costs, now)
+        for key, now_costs in {**has, **gone}.items()
+        if had.get(key, (None, None)) != now_costs
     )

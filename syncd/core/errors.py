@@ -45,9 +45,12 @@ class Transient(SideError):
 class Rejected(SideError):
     """The side refuses this customer as it is: set it aside until its record changes."""
 
-    def __init__(self, message: str | None = None, *, code: str = "", taken_email: bool = False) -> None:
+    def __init__(
+        self, message: str | None = None, *, code: str = "", taken_email: bool = False, status: int = 400
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
         self.taken_email = taken_email
         """ION's 412 on an e-mail address that another customer has: a match to look at (S7)."""
 

@@ -34,6 +34,8 @@ FETCH_WAIT_MS = 200
 STALL_SECONDS = 45.0
 """A consumer that is behind and yet gets nothing for so long has come to grief inside; a new one is made."""
 ENDS_SECONDS = 5.0
+TELL_SECONDS = 30.0
+"""So often the store is told how far we are though nothing has changed: somebody may have told it otherwise."""
 SEND_SECONDS, STOP_SECONDS = 30.0, 10.0
 TOPIC_EXISTS = 36
 
@@ -149,7 +151,7 @@ class KafkaEvents:
             await _stop(consumer)
 
     async def _read(self, consumer: AIOKafkaConsumer, seek: _Seek, patience: asyncio.Timeout) -> None:
-        loop, told = asyncio.get_running_loop(), dict[int, Place]()
+        loop, told, told_at = asyncio.get_running_loop(), dict[int, Place](), 0.0
         while True:
             turn = seek.turn
             fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
@@ -158,15 +160,16 @@ class KafkaEvents:
             if not fetched and not seek.is_done:
                 continue
             places = await self._places(consumer)
-            if fetched or (places != told and seek.turn == turn):
+            is_news = places != told or loop.time() > told_at + TELL_SECONDS
+            if fetched or (is_news and seek.turn == turn):
                 left = STALL_SECONDS if fetched else (patience.when() or 0.0) - loop.time()
                 patience.reschedule(None)  # the store may be away for as long as it likes
                 await self._store(fetched, places)
                 patience.reschedule(loop.time() + left)
             if fetched:
                 await consumer.commit({place: records[-1].offset + 1 for place, records in fetched.items()})
-            elif seek.turn == turn:
-                told = places  # until a marker is passed over, or there is more to come
+            elif is_news and seek.turn == turn:
+                told, told_at = places, loop.time()  # until a marker is passed over, or there is more to come
             lags = {number: place.lag for number, place in places.items()}
             self._on_progress({number: lag for number, lag in lags.items() if lag is not None})
             if all(lag == 0 for lag in lags.values()):
@@ -213,7 +216,8 @@ class KafkaEvents:
         except TimeoutError:  # one partition without a leader must not hold up the others
             self.problem = f"Kafka does not say where the partitions of {self.topic} end"
             ends = {}
-        return {tp.partition: Place(await consumer.position(tp), ends.get(tp)) for tp in assigned}
+        mine = assigned & consumer.assignment()  # some may have been taken meanwhile
+        return {tp.partition: Place(await consumer.position(tp), ends.get(tp)) for tp in mine}
 
 
 class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]

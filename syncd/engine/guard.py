@@ -41,8 +41,10 @@ class Guard:
         self._limits = limits
         self._linked: int | None = None
         """How many are linked, as ``watch`` last counted: each admission would be too often."""
+        self._ends: dict[int, int] | None = None
+        """Where Kafka's partitions ended when changes were first seen waiting: what came with them lies before."""
         self._asked: Millis | None = None
-        """Since when changes wait and nothing that came with them is still to come: who came before is counted."""
+        """Since when that has been read: who was queued by then is counted."""
         self._forgot_at = Millis(0)
 
     @asynccontextmanager
@@ -71,7 +73,7 @@ class Guard:
             if self._linked is None or is_waiting:
                 self._linked = sum((await unit.count_links()).values())
             if not is_waiting:
-                self._asked = None
+                self._forget_question()
                 if now > self._forgot_at + FORGET_EVERY_MS:
                     self._forgot_at = now
                     await unit.forget_spent(since)
@@ -82,12 +84,11 @@ class Guard:
             if state.is_closed:
                 return False
             if await self._is_arriving(unit, now):
-                self._asked = None
                 return True
             self._asked = self._asked or now
             if await unit.undecided(now, self._asked, 1):
                 return True
-            self._asked = None
+            self._forget_question()
             counts = await unit.tally_changes(since)  # with those that were decided since the first look
             await self._judge_together(unit, state, total_of(counts.values()), now)
         return False
@@ -126,16 +127,26 @@ class Guard:
         # The customer at hand is one of those that are not decided yet; it alone is no burst.
         return (
             await unit.progress(SWEEP, now) > enough
-            or await unit.behind(self._facts.events_topic) > enough
+            or sum(map(len, (await unit.places(self._facts.events_topic)).values())) > enough
             or await unit.undecided(now, now, enough + 1) > enough
             or await unit.crowd_of_changes(enough) >= enough
         )
 
     async def _is_arriving(self, unit: Unit, now: Millis) -> bool:
-        """There is more that nobody has looked at: what waits now may be the first part of it."""
+        """Of what had come when the question came up, some was not looked at yet: it may be of one burst with
+        what waits. What comes later is another question, or a busy topic would put this one off for ever."""
+        if self._asked is not None:
+            return False
+        places = await unit.places(self._facts.events_topic)
+        if self._ends is None:
+            self._ends = {number: place.stop for number, place in places.items()}
         enough = self._limits.burst_from(self._linked or 0)
-        is_listed = bool(enough) and await unit.progress(SWEEP, now) > enough
-        return is_listed or await unit.behind(self._facts.events_topic) > 0
+        if enough and await unit.progress(SWEEP, now) > enough:
+            return True
+        return any(place.start < min(place.stop, self._ends.get(number, 0)) for number, place in places.items())
+
+    def _forget_question(self) -> None:
+        self._ends = self._asked = None
 
     async def _judge_together(self, unit: Unit, state: GuardState, total: Tally, now: Millis) -> None:
         passed = breach(total, self._limits.ceilings(self._linked or 0))
@@ -233,11 +244,14 @@ async def pause(unit: Unit, by: str, now: Millis) -> bool:
     return True
 
 
-async def by_hand(unit: Unit, what: str, by: str, now: Millis) -> None:
-    """A person writes to ION by a command of their own, which no limit counts. Raises ``Paused`` while writes are."""
+async def by_hand(unit: Unit, what: str, ion_id: str | None, by: str, now: Millis) -> None:
+    """A person is about to write to ION by a command of their own, which no limit counts.
+
+    Raises ``Paused`` while writes are.
+    """
     if (await unit.guard_state()).paused_since is not None:
         raise Paused
-    await unit.log([DecisionEntry(now, STEERED, None, None, "written-by-hand", None, {"by": by, "what": what})])
+    await unit.log([DecisionEntry(now, STEERED, None, ion_id, "sent-by-hand", None, {"by": by, "what": what})])
 
 
 async def resume(unit: Unit, by: str, now: Millis) -> bool:

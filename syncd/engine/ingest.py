@@ -149,7 +149,7 @@ class Ingest:
             batch = self._sort([event for event in events if event.offset >= known.get(event.partition, 0)], now)
             changed = await self._take_in(unit, batch, now)
             await self._bury(unit, batch.letters)
-            after = {n: at for n, at in positions.items() if at > batch.offsets.get(n, known.get(n, at))}
+            after = {n: max(at, known[n]) for n, at in positions.items() if n in known and n not in batch.offsets}
             await unit.save_offsets(topic, batch.offsets | after, ends)
         for (form, outcome), count in batch.forms.items():
             self._counters.event(form, outcome, count)

@@ -148,7 +148,7 @@ class Pairing:
         """Both sides were seen whole once: before that, what looks alone may just not have come yet."""
         facts = self._facts
         if not facts.is_oriented:
-            is_read = facts.has_joined and not await unit.behind(facts.events_topic)
+            is_read = facts.has_joined and not any((await unit.places(facts.events_topic)).values())
             facts.is_oriented = is_read and facts.listed_from > 0
         return facts.is_oriented
 

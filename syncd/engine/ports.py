@@ -201,11 +201,12 @@ class Unit(Outlook, Protocol):
     async def save_offsets(self, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
         """Where to read on, by partition, and where partitions end, as far as that is known.
 
-        The end of a partition that is only in ``ends`` moves on and never back.
+        An end that is not known stays as it was. The end of a partition that is only in ``ends`` moves on and
+        never back.
         """
 
-    async def behind(self, topic: str) -> int:
-        """Records of a topic that wait in Kafka, over all replicas, as far as was known when they last read."""
+    async def places(self, topic: str) -> dict[int, range]:
+        """What waits in Kafka, by partition, over all replicas, as far as was known when they last read."""
 
     async def post(self, messages: Collection[Message]) -> None: ...
     async def posted(self, limit: int, without: Collection[str] = ()) -> list[Message]:

@@ -85,7 +85,8 @@ def error_of(answer: Answer, *, writes: bool, what: str) -> SideError:
             wait = retry_after_ms(answer.headers, answer.answered)
             return Throttled(f"{said}: somebody else may be using the credential", wait_ms=wait)
         case 400 | 404 | 409 | 412 | 413 | 422:
-            return Rejected(said, code=_code(answer.body), taken_email=_is_taken_email(answer))
+            taken = _is_taken_email(answer)
+            return Rejected(said, code=_code(answer.body), taken_email=taken, status=answer.status)
         case status if status >= 500:
             return OutcomeUnknown(said) if writes else SideUnavailable(said)
         case _:

@@ -1,6 +1,7 @@
 """Products as ION's dialects show them, read into the core's. Pure.
 
-What can't be read is named with its path and left out; the rest of the product is taken.
+What can't be read is named with its path. Such a product is left as it was known: half of it would look like
+a change.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ password of a portal user that ION makes by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -16,7 +17,7 @@ import structlog
 from yarl import URL
 
 from syncd.core.budget import Lane
-from syncd.core.errors import OutcomeUnknown, SideError, SideUnavailable, Throttled, Transient
+from syncd.core.errors import OutcomeUnknown, SideUnavailable, Throttled, Transient
 from syncd.core.policy import Dialect
 from syncd.core.record import Reading
 from syncd.core.values import Millis, Values
@@ -166,23 +167,21 @@ class IonClient:
             reading.ion_id, speech.shown_values(raw), asked, answer.answered, speech.modified(raw), _clean(raw)
         )
 
-    async def ask(self, operation: str, request: Request, lane: Lane) -> Any:
-        """One call beside customer sync, within the budget; its answer, or its error, without the secrets in it."""
-        url = self._root / "api/v3" / request.path
-        async with self._gate.slots(lane) as slots:
-            answer = await self._send(
-                operation.replace(" ", "-"),
-                request.method,
-                url,
-                slots,
-                query=request.query or None,
-                body=request.body,
-            )
-        try:
-            return redacted(json_of(answer, writes=request.method != "GET", what=f"`{operation}`"))
-        except SideError as error:
-            error.args = (without_secrets(error.sentence, request.body),)
-            raise
+    @asynccontextmanager
+    async def slots(self, lane: Lane, count: int) -> AsyncIterator[Slots]:
+        """Slots for calls that belong together."""
+        async with self._gate.slots(lane, count) as slots:
+            yield slots
+
+    async def ask(self, operation: str, request: Request, slots: Slots) -> Any:
+        """One call beside customer sync; its answer, or its error, without the secrets in it."""
+        url, label = self._root / "api/v3" / request.path, operation.replace(" ", "-")
+        query = request.query or None
+        answer = await self._send(label, request.method, url, slots, query=query, body=request.body)
+        if answer.status >= 400:  # ION may repeat what was sent
+            said = without_secrets(answer.body.decode(errors="replace"), request.body)
+            answer = answer._replace(body=said.encode())
+        return redacted(json_of(answer, writes=request.writes, what=f"`{operation}`"))
 
     # -- one page, one reading
 

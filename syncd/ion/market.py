@@ -6,31 +6,44 @@ Nothing is repeated here that may have been done: whose answer is lost is for th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
+from multidict import MultiDict
 
 from syncd.core.budget import Lane
-from syncd.core.errors import OutcomeUnknown, Rejected, Transient, UserError
+from syncd.core.errors import NotFound, OutcomeUnknown, Rejected, Transient, UserError
 from syncd.core.policy import Dialect
-from syncd.core.values import Side
-from syncd.engine.ports import Store
+from syncd.core.values import Side, Values, subject_of
+from syncd.engine.ports import Slots, Store
 from syncd.ion import live, seed
 from syncd.ion.client import DIALECTS, IonClient
 from syncd.ion.operations import OPERATIONS, Body, Call, Pages, Request, check_seats, request_of, update_order
 
 PAGE_SIZES = (1_000, 200, 50, 10)
 """Tried from the largest; the first that the server takes is remembered for each list."""
+TOO_LARGE = (400, 413)
 NOTHING: Mapping[str, str] = {}
 ADDRESS = "customerAddress"
 
 
+AskFirst = Callable[[str, str | None], Awaitable[None]]
+"""Told the method and path of each write, and the customer that it is about, before it is sent; may refuse it."""
+
+
+async def _ask_nobody(what: str, customer: str | None) -> None:
+    """Whoever only reads has nobody to ask."""
+
+
 class Market:
-    def __init__(self, ion: IonClient, store: Store, lane: Lane = Lane.OPERATOR) -> None:
+    def __init__(
+        self, ion: IonClient, store: Store, ask_first: AskFirst = _ask_nobody, lane: Lane = Lane.OPERATOR
+    ) -> None:
         self._ion = ion
         self._store = store
+        self._ask_first = ask_first
         self._lane = lane
         self.calls = 0
         """So many were made so far."""
@@ -41,12 +54,7 @@ class Market:
     async def do(self, name: str, named: Mapping[str, str] = NOTHING, body: Body | None = None) -> Any:
         """One operation that is one call; what ION answered."""
         call = await self._call(name)
-        try:
-            return await self._ask(name, request_of(call, self._ion.account, named, body))
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(
-                f"{error.sentence}: it may have been done; look with `syncd ion` before you try again"
-            ) from None
+        return await self._ask(name, request_of(call, self._ion.account, named, body), named.get("customer"))
 
     async def pages(
         self, name: str, named: Mapping[str, str] = NOTHING, most: int | None = None
@@ -57,7 +65,7 @@ class Market:
         sift = {name: key for name, key in call.sift.items() if name in named}
         size, answer = await self._first_page(call, name, request, most)
         paging: dict[str, str] | None = _first(call.pages, size)
-        read, before = 0, None
+        read, before, seen = 0, None, set[str]()
         while paging is not None:
             if read:
                 answer = await self._ask(name, request._replace(query={**request.query, **paging}))
@@ -71,46 +79,69 @@ class Market:
                 yield sifted
             before, read = rows, read + len(rows)
             paging = _next(call.pages, answer, rows, read, paging, size)
+            if paging is not None and str(paging) in seen:
+                raise Transient(f"ION leads in a circle through the pages of `{name}`: try again")
+            seen.add(str(paging))
 
     async def _first_page(self, call: Call, name: str, request: Request, most: int | None) -> tuple[int, Any]:
         """The size that the server takes, and what it answered."""
         note = f"ion_page_size {name}"
         async with self._store.begin() as unit:
             known = int(await unit.note(note) or PAGE_SIZES[0])
-        for size in [known, *(smaller for smaller in PAGE_SIZES if smaller < known)]:
-            asked = min(size, most or size)
+        wanted = min(known, most or known)
+        for size in [wanted, *(smaller for smaller in PAGE_SIZES if smaller < wanted)]:
             try:
-                query = {**request.query, **_first(call.pages, asked)}
+                query = {**request.query, **_first(call.pages, size)}
                 answer = await self._ask(name, request._replace(query=query))
-            except Rejected:
-                if call.pages is None or size == PAGE_SIZES[-1]:
+            except Rejected as error:
+                if call.pages is None or error.status not in TOO_LARGE or size <= PAGE_SIZES[-1]:
                     raise
                 continue
-            if size != known:
+            if size != wanted:
                 async with self._store.begin() as unit:
                     await unit.save_note(note, str(size))
-            return asked, answer
+            return size, answer
         raise AssertionError("the last size is answered or raised")
 
     async def update_customer(self, customer: str, changes: Body) -> Any:
-        """ION replaces a record whole: the changes go over what it holds now, and over what it holds and
-        never shows, as far as syncd knows that. Raises a ``UserError`` where it would be cleared unseen.
+        """ION replaces a record whole: the changes go over what it holds now, and over what it holds and never
+        shows, as far as syncd knows that.
+
+        Raises a ``UserError`` where something would be cleared unseen, or syncd is at the same customer.
         """
         speech = DIALECTS[await self.dialect()]
+        call = await self._call("customers update")
+        request_of(call, self._ion.account, {"customer": customer}, changes)  # an id that is none is said first
+        async with self._ion.slots(self._lane, 2) as slots:
+            self.calls += 1
+            reading = await self._ion.get(customer, slots)
+            if reading is None:
+                raise NotFound(f"ION has no customer {customer}")
+            body = speech.update_body(reading.raw, await self._hidden(customer, speech.HIDDEN))
+            unseen = sorted(speech.HIDDEN - body.keys() - changes.keys())
+            if unseen:
+                raise UserError(
+                    f"this dialect of ION never shows {' and '.join(unseen)}, and an update replaces them: say in"
+                    " --data what they should be"
+                )
+            address = changes.get(ADDRESS)
+            if isinstance(address, Mapping) and isinstance(body.get(ADDRESS), Mapping):
+                changes = {**changes, ADDRESS: {**body[ADDRESS], **address}}
+            request = request_of(call, self._ion.account, {"customer": customer}, {**body, **changes})
+            return await self._ask("customers update", request, customer, slots)
+
+    async def _hidden(self, customer: str, keys: frozenset[str]) -> Values:
+        """What the CRM and ION agreed on of what ION never shows; nobody else may be writing to this customer."""
         async with self._store.begin() as unit:
             link = (await unit.links(Side.ION, [customer])).get(customer)
-        hidden = {name: value for name, value in link.base.items() if name in speech.HIDDEN} if link else {}
-        body = speech.update_body(await self.do("customers get", {"customer": customer}), hidden)
-        unseen = sorted(speech.HIDDEN - body.keys() - changes.keys())
-        if unseen:
-            raise UserError(
-                f"this dialect of ION never shows {' and '.join(unseen)}, and an update replaces them: say in --data"
-                " what they should be"
-            )
-        address = changes.get(ADDRESS)
-        if isinstance(address, Mapping) and isinstance(body.get(ADDRESS), Mapping):
-            changes = {**changes, ADDRESS: {**body[ADDRESS], **address}}
-        return await self.do("customers update", {"customer": customer}, {**body, **changes})
+            if link is None:
+                return {}
+            subject = subject_of(Side.CRM, link.crm_id)
+            if await unit.is_queued(subject) or await unit.open_intents(subject):
+                raise UserError(
+                    f"syncd is at customer {link.crm_id} = ion:{customer} right now: try again in a moment"
+                )
+        return {name: value for name, value in link.base.items() if name in keys}
 
     async def update_subscription(self, customer: str, subscription: str, changes: Body) -> Any:
         """Seats, and in the seed dialect state and renewal. In the live dialect it is an order, which is answered."""
@@ -123,15 +154,29 @@ class Market:
 
     async def request(self, method: str, path: str, body: Body | None) -> Any:
         """Any call below ``/api/v3``."""
-        parts = urlsplit(path)
-        if parts.scheme or parts.netloc or ".." in parts.path.split("/"):
+        try:
+            parts = urlsplit(path)
+        except ValueError:
+            parts = urlsplit("//")
+        if parts.scheme or parts.netloc or not parts.path or ".." in parts.path.split("/"):
             raise UserError(f"{path!r} must be a path below /api/v3, such as accounts/{self._ion.account}/customers")
-        request = Request(method, parts.path.strip("/").removeprefix("api/v3/"), dict(parse_qsl(parts.query)), body)
-        return await self._ask("request", request)
+        place = parts.path.strip("/").removeprefix("api/v3/")
+        query = MultiDict(parse_qsl(parts.query, keep_blank_values=True))
+        return await self._ask("request", Request(method, place, query, body, method != "GET"))
 
-    async def _ask(self, name: str, request: Request) -> Any:
+    async def _ask(self, name: str, request: Request, customer: str | None = None, slots: Slots | None = None) -> Any:
+        if request.writes:
+            await self._ask_first(f"{request.method} {request.path}", customer)
         self.calls += 1
-        return await self._ion.ask(name, request, self._lane)
+        try:
+            if slots is not None:
+                return await self._ion.ask(name, request, slots)
+            async with self._ion.slots(self._lane, 1) as slot:
+                return await self._ion.ask(name, request, slot)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(
+                f"{error.sentence}: it may have been done; look with `syncd ion` before you try again"
+            ) from None
 
     async def _call(self, name: str) -> Call:
         return OPERATIONS[name].call(await self._ion.dialect())
@@ -167,7 +212,8 @@ def _next(
 
 def _rows(call: Call, name: str, answer: Any) -> list[dict[str, Any]]:
     """``rows`` is where they are; with ``""`` the answer itself is the list. Empty ones may be left out."""
-    found = answer.get(call.rows, []) if isinstance(answer, Mapping) and call.rows else answer
+    is_listing = isinstance(answer, Mapping) if call.rows else isinstance(answer, list)
+    found = (answer.get(call.rows) or [] if call.rows else answer) if is_listing else None
     if isinstance(found, list) and all(isinstance(row, dict) for row in found):
         return found
     shown = orjson.dumps(answer)[:40].decode(errors="replace")

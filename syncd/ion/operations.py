@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from syncd.core.errors import UserError
+from syncd.core.errors import Transient, UserError
 from syncd.core.policy import Dialect
 
 Body = Mapping[str, Any]
@@ -46,6 +46,8 @@ class Call:
     body: Callable[[Mapping[str, str], Body], Body] | None = None
     """From the names in the path and what was given, what is sent; ``None``: as it was given."""
     check: Callable[[Body], None] | None = None
+    is_read: bool = False
+    """It changes nothing, whatever its method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Request(NamedTuple):
     path: str
     query: Mapping[str, str]
     body: Body | None
+    writes: bool
 
 
 def request_of(call: Call, account: str, named: Mapping[str, str], body: Body | None) -> Request:
@@ -91,7 +94,7 @@ def request_of(call: Call, account: str, named: Mapping[str, str], body: Body | 
             call.check(body)
         body = body if call.body is None else call.body(named, body)
     query = {parameter: named[name] for name, parameter in call.query.items() if name in named}
-    return Request(call.method, path, query, body)
+    return Request(call.method, path, query, body, call.method != "GET" and not call.is_read)
 
 
 def _segment(text: str, name: str) -> str:
@@ -106,6 +109,16 @@ def _segment(text: str, name: str) -> str:
 
 def check_order(body: Body) -> None:
     _check_items(body.get("orderItems"), "orderItems", ("productId", "skuId", "planId"))
+
+
+def check_update(body: Body) -> None:
+    """An order that only changes subscriptions: whatever else it held would be bought."""
+    check_order(body)
+    for number, item in enumerate(body["orderItems"]):
+        if item.get("action") != "UPDATE":
+            raise UserError(
+                f"orderItems[{number}].action must be UPDATE: `syncd ion orders create` orders what is new"
+            )
 
 
 def check_seed_order(body: Body) -> None:
@@ -237,7 +250,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "orders update": Operation(
         "an order that changes subscriptions: each item has the action UPDATE and its resourceId",
-        Call("POST", f"{CUSTOMER}/orders", check=check_order),
+        Call("POST", f"{CUSTOMER}/orders", check=check_update),
         "has no orders that change something: use `syncd ion subscriptions update`",
     ),
     "orders cancel": Operation(
@@ -263,7 +276,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "subscriptions update": Operation(
         "a subscription's seats; in the live dialect by an order",
-        Call("POST", f"{CUSTOMER}/orders", check=check_order),
+        Call("POST", f"{CUSTOMER}/orders", check=check_update),
         Call("PUT", f"{CUSTOMER}/subscriptions/{{subscription}}", check=check_seats),
     ),
     "carts create": Operation(
@@ -288,14 +301,16 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "reports data": Operation(
         "a report's rows",
-        Call("POST", f"{ACCOUNT}/reports/{{report}}/reportDataCsv"),
+        Call("POST", f"{ACCOUNT}/reports/{{report}}/reportDataCsv", is_read=True),
         "names its reports and does not give their rows",
     ),
 }
 
 
-def update_order(subscription: Body, changes: Body) -> Body:
+def update_order(subscription: Any, changes: Body) -> Body:
     """The order by which the live dialect changes a subscription's seats."""
+    if not isinstance(subscription, Mapping) or not subscription.get("id"):
+        raise Transient("ION answered a subscription with something that has no id")
     if "quantity" not in changes or len(changes) > 1:
         raise UserError("the live dialect of ION changes a subscription's quantity only")
     wanted = {"productId": "ccpProductId", "skuId": "ccpSkuId", "planId": "ccpPlanId"}

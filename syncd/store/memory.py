@@ -556,15 +556,16 @@ class MemoryUnit:
 
     async def save_offsets(self, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
         for partition, offset in offsets.items():
-            self._put("offsets", (topic, partition), (offset, ends.get(partition, offset)))
+            _, known_end = self._table("offsets").get((topic, partition), (0, 0))
+            end = ends.get(partition, max(offset, known_end))
+            self._put("offsets", (topic, partition), (offset, end))
         for partition in ends.keys() - offsets.keys():
             known = self._table("offsets").get((topic, partition))
             if known is not None and known[1] < ends[partition]:
                 self._put("offsets", (topic, partition), (known[0], ends[partition]))
 
-    async def behind(self, topic: str) -> int:
-        table = self._table("offsets")
-        return sum(max(0, end - offset) for (name, _), (offset, end) in table.items() if name == topic)
+    async def places(self, topic: str) -> dict[int, range]:
+        return {part: range(*place) for (name, part), place in self._table("offsets").items() if name == topic}
 
     async def post(self, messages: Collection[Message]) -> None:
         for message in messages:

@@ -891,8 +891,12 @@ class SqlUnit(CatalogueRows):
         return {row.partition: row.next_offset for row in await self._rows(query)}
 
     async def save_offsets(self, topic: str, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        unsaid = dict[int, int]()
+        if offsets.keys() - ends.keys():
+            query = select(OFFSETS.c.partition, OFFSETS.c.end_offset).where(OFFSETS.c.topic == topic)
+            unsaid = {row.partition: row.end_offset for row in await self._rows(query)}
         for partition, next_offset in sorted(offsets.items()):
-            end = ends.get(partition, next_offset)
+            end = ends.get(partition, max(next_offset, unsaid.get(partition, 0)))
             row = {"topic": topic, "partition": partition, "next_offset": next_offset, "end_offset": end}
             await self._upsert(OFFSETS, row)
         for partition in sorted(ends.keys() - offsets.keys()):
@@ -900,9 +904,9 @@ class SqlUnit(CatalogueRows):
             further = its & (OFFSETS.c.end_offset < ends[partition])
             await self._connection.execute(update(OFFSETS).where(further).values(end_offset=ends[partition]))
 
-    async def behind(self, topic: str) -> int:
-        rows = await self._rows(select(OFFSETS.c.next_offset, OFFSETS.c.end_offset).where(OFFSETS.c.topic == topic))
-        return sum(max(0, row.end_offset - row.next_offset) for row in rows)
+    async def places(self, topic: str) -> dict[int, range]:
+        rows = await self._rows(select(OFFSETS).where(OFFSETS.c.topic == topic))
+        return {row.partition: range(row.next_offset, row.end_offset) for row in rows}
 
     async def post(self, messages: Collection[Message]) -> None:
         rows = [

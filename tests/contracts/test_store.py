@@ -654,11 +654,14 @@ async def test_recent_intents_are_those_that_changed_since(store: Store) -> None
 async def test_offsets_are_kept_by_topic_and_partition(store: Store) -> None:
     async with store.begin() as unit:
         await unit.save_offsets("a", {0: 5, 1: 7}, {0: 9, 1: 7})
-        assert await unit.behind("a") == 4
+        assert await unit.places("a") == {0: range(5, 9), 1: range(7, 7)}
         await unit.save_offsets("a", {0: 6}, {})
-        assert await unit.behind("a") == 0
+        assert await unit.places("a") == {0: range(6, 9), 1: range(7, 7)}, "an end that is not said stays"
+        await unit.save_offsets("a", {0: 10}, {})
+        assert (await unit.places("a"))[0] == range(10, 10)
+        await unit.save_offsets("a", {0: 6}, {0: 6})
         await unit.save_offsets("b", {0: 1}, {0: 3})
-        assert (await unit.behind("a"), await unit.behind("b")) == (0, 2)
+        assert await unit.places("b") == {0: range(1, 3)}
     async with store.begin() as unit:
         assert await unit.offsets("a") == {0: 6, 1: 7}
 
@@ -667,9 +670,10 @@ async def test_the_end_of_a_partition_that_was_not_read_only_moves_on(store: Sto
     async with store.begin() as unit:
         await unit.save_offsets("a", {0: 5, 1: 7}, {0: 5, 1: 7})
         await unit.save_offsets("a", {0: 6}, {0: 6, 1: 9, 2: 4})
-        assert await unit.behind("a") == 2, "a partition that nobody has taken over does not count"
+        waiting = {0: range(6, 6), 1: range(7, 9)}
+        assert await unit.places("a") == waiting, "a partition that nobody has taken over does not count"
         await unit.save_offsets("a", {}, {1: 8})
-        assert await unit.behind("a") == 2
+        assert await unit.places("a") == waiting
         assert await unit.offsets("a") == {0: 6, 1: 7}
 
 

@@ -86,7 +86,7 @@ async def test_how_much_is_to_come_is_known_for_every_partition_with_the_first_b
         await unit.save_offsets(TOPIC, {0: 0, 1: 0}, {0: 0, 1: 0})
     await ingest.ingest(TOPIC, [event(0, "A")], {0: 1, 1: 160})
     async with store.begin() as unit:
-        assert await unit.behind(TOPIC) == 160
+        assert len((await unit.places(TOPIC))[1]) == 160
 
 
 async def test_the_marker_of_a_transaction_is_no_event_that_is_still_to_come() -> None:
@@ -94,10 +94,10 @@ async def test_the_marker_of_a_transaction_is_no_event_that_is_still_to_come() -
     ingest = ingest_into(store)
     await ingest.ingest(TOPIC, [event(0, "A")], {0: 2}, {0: 1})
     async with store.begin() as unit:
-        assert await unit.behind(TOPIC) == 1
+        assert await unit.places(TOPIC) == {0: range(1, 2)}
     await ingest.ingest(TOPIC, [], {0: 2}, {0: 2})
     async with store.begin() as unit:
-        assert await unit.behind(TOPIC) == 0
+        assert await unit.places(TOPIC) == {0: range(2, 2)}
     await ingest.ingest(TOPIC, [], {0: 2}, {0: 1})
     assert (await held(store))[1] == {0: 2}, "who was stopped for a while moves nobody back"
 

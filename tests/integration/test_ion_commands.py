@@ -104,7 +104,7 @@ def test_every_operation_works_or_says_what_the_dialect_lacks(shell: Shell) -> N
     cart_id = cart["id" if is_live else "cartId"]
     assert ask("reports list").json
     if is_live:
-        changed = {"action": "UPDATE", "resourceId": subscription, "productId": "901", "quantity": 78}
+        changed = {"action": "UPDATE", "resourceId": subscription, **LIVE_ITEM, "quantity": 78}
         assert (
             ask("orders update", *of, "--data", json.dumps({"orderItems": [changed]})).json["status"] == "COMPLETED"
         )
@@ -190,11 +190,12 @@ def test_nothing_is_written_by_hand_while_writes_are_paused_and_what_is_written_
     assert shell.sent("create_order") == 0
     assert shell.run("ion", "products", "get", "901").code == 0, "looking is free"
     assert shell.run("resume").code == 0
+    assert shell.run("ion", "orders", "create", "--customer", CUSTOMER, "--data", "{}").code == 1
     assert shell.run("ion", "orders", "create", "--customer", CUSTOMER, "--data", data).code == 0
     with sqlite3.connect(tmp_path / "syncd.db") as database:
         whats = [what for (what,) in database.execute("SELECT what FROM decisions ORDER BY id")]
     database.close()
-    assert whats == ["paused", "resumed", "written-by-hand"]
+    assert whats == ["paused", "resumed", "sent-by-hand"], "what was refused or wrong was not sent"
 
 
 def test_the_secret_of_an_order_is_shown_by_nothing(shell: Shell) -> None:
@@ -212,6 +213,8 @@ def test_the_secret_of_an_order_is_shown_by_nothing(shell: Shell) -> None:
 BAD = [
     (("orders", "create", "--customer", CUSTOMER, "--data", "{"), "--data is not JSON"),
     (("orders", "create", "--customer", CUSTOMER, "--data", "[]"), "must be a JSON object"),
+    (("orders", "create", "--customer", CUSTOMER, "--data", '{"quantity": NaN}'), "--data is not JSON"),
+    (("request", "GET", "http://[x"), "must be a path below /api/v3"),
     (("orders", "create", "--customer", CUSTOMER, "--data", "@/nowhere"), "can't be read"),
     (("customers", "get", "../7"), "is no id of a customer"),
     (("customers", "get", "999"), "404"),

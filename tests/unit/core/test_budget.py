@@ -221,3 +221,12 @@ def test_the_operator_borrows_while_nobody_waits_and_only_then() -> None:
     ledger = granted(take(ledger, Lane.OPERATOR, 1, Millis(1))).ledger
     refused(take(ledger, Lane.OPERATOR, 1, Millis(2)))
     granted(take(ledger, Lane.SWEEP, 4, Millis(2)))  # customer sync's own lanes borrow what nobody has a right to
+
+
+@pytest.mark.parametrize("limit", [2, 5, 9])
+def test_a_share_below_one_call_is_one_call_or_no_token_would_ever_be_renewed(limit: int) -> None:
+    ledger = refused(take(full(limit, Lane.WRITE, 0), Lane.WRITE, 1, Millis(1))).ledger
+    one_is_free = end(ledger, ledger.slots[0].id, Millis(1))
+    later = Millis(1 + WINDOW_MS + MARGIN_MS)
+    waiting = refused(take(one_is_free, Lane.WRITE, 2, later)).ledger
+    granted(take(waiting, Lane.OPERATOR, 1, later))

@@ -45,10 +45,11 @@ def test_of_what_changed_only_the_prices_that_moved_go_on() -> None:
     assert changes_between({"1": product(monthly="22")}, [renamed], NOW) == [CatalogueChange(renamed, False, ())]
 
 
-def test_a_price_that_is_named_no_more_ends_and_an_offer_that_is_not_listed_does_not() -> None:
+def test_a_price_that_is_named_no_more_ends_and_so_does_that_of_an_offer_which_the_product_has_no_more() -> None:
     unpriced = product(monthly=None)
     known = {"1": product(monthly="22", yearly="240")}
-    assert changes_between(known, [unpriced], NOW) == [CatalogueChange(unpriced, False, (moved(MONTHLY, None),))]
+    ended = (Price("1", MONTHLY, None, "USD", NOW), Price("1", YEARLY, None, None, NOW))
+    assert changes_between(known, [unpriced], NOW) == [CatalogueChange(unpriced, False, ended)]
 
 
 def test_what_is_not_listed_is_nothing_new() -> None:

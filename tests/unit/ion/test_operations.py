@@ -17,6 +17,7 @@ NAMED |= {"report": "r1"}
 A, C = "accounts/1", "accounts/1/customers/7"
 LIVE_ITEM = {"productId": "p", "skuId": "s", "planId": "m", "quantity": 2}
 LIVE_ORDER = {"orderItems": [LIVE_ITEM]}
+LIVE_CHANGE = {"orderItems": [{**LIVE_ITEM, "action": "UPDATE", "resourceId": "s1"}]}
 SEED_ORDER = {"items": [{"productId": "p", "quantity": 2}]}
 
 ASKED = [
@@ -32,13 +33,13 @@ ASKED = [
     ("orders list", None, ("GET", f"{A}/orders"), ("GET", f"{A}/orders")),
     ("orders get", None, ("GET", f"{C}/orders/o1"), ("GET", f"{A}/orders/o1")),
     ("orders create", LIVE_ORDER | SEED_ORDER, ("POST", f"{C}/orders"), ("POST", f"{A}/orders")),
-    ("orders update", LIVE_ORDER, ("POST", f"{C}/orders"), None),
+    ("orders update", LIVE_CHANGE, ("POST", f"{C}/orders"), None),
     ("orders cancel", {}, ("POST", f"{C}/orders/o1:cancel"), None),
     ("subscriptions list", None, ("GET", f"{A}/subscriptions"), ("GET", f"{C}/subscriptions")),
     ("subscriptions get", None, ("GET", f"{C}/subscriptions/s1"), ("GET", f"{C}/subscriptions/s1")),
     (
         "subscriptions update",
-        {"quantity": 2, **LIVE_ORDER},
+        {"quantity": 2, **LIVE_CHANGE},
         ("POST", f"{C}/orders"),
         ("PUT", f"{C}/subscriptions/s1"),
     ),
@@ -124,6 +125,12 @@ def test_a_subscription_changes_only_in_what_it_has(body: Any) -> None:
         request_of(OPERATIONS["subscriptions update"].call(Dialect.SEED), "1", NAMED, body)
 
 
+def test_what_is_meant_to_change_subscriptions_buys_nothing() -> None:
+    body = {"orderItems": [*LIVE_CHANGE["orderItems"], LIVE_ITEM]}
+    with pytest.raises(UserError, match=r"orderItems\[1\].action must be UPDATE"):
+        request_of(OPERATIONS["orders update"].call(Dialect.LIVE), "1", {"customer": "7"}, body)
+
+
 def test_the_live_dialect_changes_seats_by_an_order() -> None:
     held = {"id": 12, "ccpProductId": "p", "ccpSkuId": "s", "ccpPlanId": "m", "subscriptionTotalLicenses": "3"}
     [item] = update_order(held, {"quantity": 5})["orderItems"]
@@ -154,6 +161,6 @@ def test_a_report_is_read_and_a_broken_one_names_its_line() -> None:
     text = 'customer,note\n7,"two\nlines"\n8,x\n'
     assert read_report({"results": text}) == (["customer", "note"], [["7", "two\nlines"], ["8", "x"]])
     assert read_report({"results": ""}) == ([], [])
-    for broken, said in (("a,b\n1,2\n1,2,3", "line 3 has 3 values for 2"), ('a,b\n"1,2', "broken"), (7, "results")):
+    for broken, said in (("a,b\n1,2\n1,2,3", "row 2 has 3 values for 2"), ('a,b\n"1,2', "broken"), (7, "results")):
         with pytest.raises(UserError, match=said):
             read_report({"results": broken})
