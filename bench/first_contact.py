@@ -18,7 +18,6 @@ from pathlib import Path
 from random import Random
 
 import orjson
-from yarl import URL
 
 from syncd import logs
 from syncd.app import machine_clock
@@ -27,7 +26,6 @@ from syncd.core.work import Message
 from syncd.crm.kafka import KafkaSink
 from syncd.daemon import Daemon, Outside, build
 from syncd.engine.ingest import Ingest, RawEvent
-from syncd.ion.wire import Reply
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics
 from syncd.settings import load
@@ -36,6 +34,7 @@ from syncd.sim.wire import LocalIon
 from syncd.store import schema
 from syncd.store.seal import Seal
 from syncd.store.sql import SqlStore, make_engine
+from tests.parts.local import LocalWire
 from tests.parts.postgres import Postgres
 
 CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "2000"))
@@ -55,16 +54,6 @@ def customer(who: str) -> dict[str, object]:
         "language": "EN",
         "address": {"street": "1 Main Street", "suite": "", "city": "Tampa", "state": "FL", "zip": "33602"},
     }
-
-
-class Wire:
-    def __init__(self, ion: LocalIon) -> None:
-        self._ion = ion
-
-    async def exchange(
-        self, method: str, url: URL, headers: Mapping[str, str], query: Mapping[str, str] | None, body: bytes | None
-    ) -> Reply:
-        return Reply(*await self._ion.exchange(method, url.path, query or {}, headers, body or b"", 30.0))
 
 
 class Nowhere:
@@ -111,7 +100,7 @@ async def first_contact(url: str) -> str:
     outside = Outside(
         store=store,
         clock=clock,
-        wire=Wire(LocalIon(IonServer(account))),
+        wire=LocalWire(LocalIon(IonServer(account))),
         posts=posts,
         sink=KafkaSink(posts, "commands", mapping),
         reader=None,

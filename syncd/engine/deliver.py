@@ -7,6 +7,7 @@ sent twice, neither can be lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from syncd.engine.intents import ANSWER_WAIT_MS, Intents
 from syncd.engine.ports import Clock, Command, CrmAnswer, CrmSink, Posts, Store, Unit
 
 UNANSWERED_MS, FORGET_EVERY_MS = 3_600_000, 60_000
+HAND_OVER_MS = 30_000
+"""A command that was about to be handed over when its process died is handed over again after so long (S12)."""
 SHUT_MS = 30_000
 """The longest that a topic is let alone which takes no messages."""
 
@@ -56,12 +59,22 @@ class Deliver:
             await self._forget_unanswered(unit, now)
             due = await unit.commands_due(now, limit)
             for intent in due:
-                wait_ms = min(3_600_000, ANSWER_WAIT_MS * 2 ** min(intent.attempts, 6))
-                await unit.save_intent(intent.sent_again(now), deliver_at=Millis(now + wait_ms))
+                await unit.save_intent(intent.sent_again(now), deliver_at=Millis(now + HAND_OVER_MS))
             next_due = await unit.next_command_due()
-        for intent in due:
-            await self._deliver(intent.sent_again(now))  # what fails is due sooner, and rings
+        handed = [intent.id for intent in due if await self._deliver(intent.sent_again(now))]
+        await self._wait_for_answers(handed)
         return next_due
+
+    async def _wait_for_answers(self, ids: Sequence[str]) -> None:
+        """What the CRM has got is sent again only when no answer comes: with growing distance."""
+        if not ids:
+            return
+        now = self._clock.now()
+        async with self._store.begin() as unit:
+            for intent in (await unit.intents(ids)).values():
+                if intent.state is IntentState.SENT:
+                    wait_ms = min(3_600_000, ANSWER_WAIT_MS * 2 ** min(intent.attempts - 1, 6))
+                    await unit.save_intent(intent, deliver_at=Millis(now + wait_ms))
 
     async def _forget_unanswered(self, unit: Unit, now: Millis) -> None:
         """A command that was given up, and not answered in an hour, will not be any more."""
@@ -96,7 +109,8 @@ class Deliver:
                 await unit.unpost([message.id for message in mine])
         return len(waiting)
 
-    async def _deliver(self, intent: Intent) -> None:
+    async def _deliver(self, intent: Intent) -> bool:
+        """``False``: it did not get there, or was refused; what may work later is due by then."""
         answer: object = None
         try:
             if self._circuit.wait_ms(self._clock.now()):
@@ -108,12 +122,15 @@ class Deliver:
                 self._circuit = self._circuit.failed(self._clock.now())
             await self._take_failure(intent, error)
             answer = error.answer if isinstance(error, DecideAgain) else None
+            is_there = False
         else:
+            is_there = True
             self._circuit = Circuit()
             if intent.kind is Kind.NOTICE:
                 await self._noticed(intent)
         if isinstance(answer, CrmAnswer):
             await self._take_answer(intent, answer)
+        return is_there
 
     async def _noticed(self, intent: Intent) -> None:
         """A notice is answered by nobody: delivered is done."""

@@ -9,12 +9,13 @@ from typing import cast
 import pytest
 
 from syncd.core.errors import Transient
-from syncd.core.values import Millis
+from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.values import Millis, Side, Subject
 from syncd.core.work import Message
-from syncd.engine.deliver import SHUT_MS, Deliver
+from syncd.engine.deliver import HAND_OVER_MS, SHUT_MS, Deliver
 from syncd.engine.facts import Facts
 from syncd.engine.intents import Intents
-from syncd.engine.ports import CrmSink
+from syncd.engine.ports import Command, CrmSink
 from syncd.metrics import Metrics
 from syncd.store.memory import MemoryStore
 
@@ -67,3 +68,38 @@ async def test_a_missing_topic_holds_up_no_other_and_is_asked_again_with_growing
     clock.at = Millis(clock.at + SHUT_MS)
     assert await deliver.messages() == 2
     assert broker.taken == ["l1", "l2", "p1", "p2"], "each topic in its order"
+
+
+class DiesOnce:
+    """A sink whose process dies in the middle of handing over, and is there again afterwards."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.dies = True
+
+    async def deliver(self, command: Command) -> None:
+        if self.dies:
+            self.dies = False
+            raise KeyboardInterrupt
+        self.got.append(command.intent.id)
+
+
+async def test_a_command_that_was_about_to_be_handed_over_when_its_process_died_goes_soon() -> None:
+    """S12. It had failed before, so that its next distance would have been minutes."""
+    store, clock, sink = MemoryStore(Random(1)), HandClock(), DiesOnce()
+    deliver = Deliver(store, cast(CrmSink, sink), Broker(), clock, Facts(0, 0, ""), Intents(Metrics()))
+    subject = Subject("crm:C1")
+    intent = Intent(
+        "i1", subject, Side.CRM, Kind.UPDATE, {}, {}, IntentState.SENT, clock.at, "C1", "7", {}, attempts=5
+    )
+    async with store.begin() as unit:
+        await unit.save_intent(intent, deliver_at=clock.at)
+    with pytest.raises(KeyboardInterrupt):
+        await deliver.commands()
+    clock.at = Millis(clock.at + HAND_OVER_MS)
+    await deliver.commands()
+    assert sink.got == ["i1"]
+    async with store.begin() as unit:
+        due = await unit.next_command_due()
+    assert due is not None
+    assert due > clock.at + HAND_OVER_MS, "what is there waits for its answer with growing distance"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
 from typing import Any
-
-from yarl import URL
 
 from syncd.core.budget import SHARES, Lane
 from syncd.core.policy import Dialect
@@ -19,23 +16,13 @@ from syncd.ion.client import IonClient
 from syncd.ion.gate import BudgetGate
 from syncd.ion.market import Market
 from syncd.ion.oauth import Credentials
-from syncd.ion.wire import Reply
 from syncd.sim.ion import Account, IonOptions, IonServer
 from syncd.sim.time import VirtualLoop
 from syncd.sim.wire import LocalIon
 from syncd.store.memory import MemoryStore
+from tests.parts.local import LocalWire
 
 RATE, MINUTES = 60, 20
-
-
-class LocalWire:
-    def __init__(self, ion: LocalIon) -> None:
-        self._ion = ion
-
-    async def exchange(
-        self, method: str, url: URL, headers: Mapping[str, str], query: Mapping[str, str] | None, body: bytes | None
-    ) -> Reply:
-        return Reply(*await self._ion.exchange(method, url.path, query or {}, headers, body or b"", 30.0))
 
 
 class Counted(Counter[Lane]):
