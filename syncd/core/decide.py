@@ -155,18 +155,23 @@ def _decide_field(
 
 
 def _decide_unreadable(rule: FieldRule, link: Link, crm: Record, region: str | None) -> Outcome | None:
-    """ION takes the field but never shows it: the base is what it was last given."""
+    """ION takes the field but never shows it: the base is what it was last given.
+
+    What the CRM held when the two were linked is left alone; an edit since then, before anybody had looked, is not.
+    """
     name = rule.field
     if not crm.knows(name):
         return None
-    c = crm.value(name)
+    c, stamp = crm.value(name), crm.stamp(name)
+    if name not in link.base and stamp is not None and stamp.earliest > link.since:
+        outcome = Outcome(name, Rule.ONLY_CRM_MOVED, Side.CRM, c, None, crm_stamp=stamp)
+        return _allowed(rule, link, outcome)
     if name not in link.base:
         return Outcome(name, Rule.AGREE, None, c, c, base_moves=True, base=c)
     held = link.base[name]
     if held == c or rule.key(held, region) == rule.key(c, region):
         return Outcome(name, Rule.AGREE, None, c, c)
-    outcome = Outcome(name, Rule.ONLY_CRM_MOVED, Side.CRM, c, held, crm_stamp=crm.stamp(name))
-    return _allowed(rule, link, outcome)
+    return _allowed(rule, link, Outcome(name, Rule.ONLY_CRM_MOVED, Side.CRM, c, held, crm_stamp=stamp))
 
 
 def _decide_unknown(rule: FieldRule, link: Link, ion: Record, region: str | None) -> Outcome | None:

@@ -31,7 +31,7 @@ def decided(base: object, c: Record | object, i: Record | object, **rule: object
     crm = c if isinstance(c, Record) else record(Side.CRM, c)
     ion = i if isinstance(i, Record) else record(Side.ION, i)
     held = {} if base is UNKNOWN else {NAME: base}
-    link = Link(CrmId("1"), IonId("1"), LinkState.LINKED, How.PERSON, Millis(0), held)  # type: ignore[arg-type]
+    link = Link(CrmId("1"), IonId("1"), LinkState.LINKED, How.PERSON, Millis(1_000), held)  # type: ignore[arg-type]
     return decide(link, crm, ion, Policy({NAME: FieldRule(NAME, **rule)}, SKEW))  # type: ignore[arg-type]
 
 
@@ -225,3 +225,14 @@ def test_a_frozen_field_is_kept_whoever_moved(c: str, i: str) -> None:
     [outcome] = decision.outcomes
     assert (outcome.rule, outcome.is_kept, decision.to_crm, decision.to_ion) == (Rule.FROZEN, True, {}, {})
     assert decision.base == held
+
+
+@pytest.mark.parametrize(("edited", "is_written"), [(99, False), (100, False), (101, True)])
+def test_what_ion_never_shows_is_left_alone_at_the_link_and_an_edit_since_then_is_not(
+    edited: int, is_written: bool
+) -> None:
+    link = Link(CrmId("1"), IonId("1"), LinkState.LINKED, How.PERSON, Millis(100), {})
+    policy = Policy({NAME: FieldRule(NAME, ion=Access.WRITE)}, SKEW)
+    decision = decide(link, record(Side.CRM, "x", edited, edited), record(Side.ION, UNKNOWN), policy)
+    assert decision.to_ion == ({NAME: "x"} if is_written else {})
+    assert decision.base == ({} if is_written else {NAME: "x"})
