@@ -200,9 +200,7 @@ LISTED: dict[str, Callable[[int], int]] = {
 """How many customers a list shows under a fault, and says that there are."""
 
 ENTRY = web.RequestKey("entry", dict)
-CUSTOMER = web.RequestKey("customer", str)
 FAULT = web.RequestKey("fault", str)
-SENT = web.RequestKey("sent", dict)
 
 
 class ApiError(Exception):
@@ -281,7 +279,13 @@ class IonServer:
     async def journalled(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one call of a client, within the account's limit, and write it down."""
         account = self.account
-        entry: dict[str, Any] = {"at": account.clock(), "method": request.method, "path": request.path, "status": 0}
+        entry: dict[str, Any] = {
+            "at": account.clock(),
+            "method": request.method,
+            "path": request.path,
+            "status": 0,
+            "customer": request.match_info.get("customer"),
+        }
         account.journal.append(entry)
         request[ENTRY] = entry
         if self.options.latency_ms:
@@ -296,9 +300,7 @@ class IonServer:
         except ApiError as error:
             response = _json(error.body, error.status)
         finally:
-            entry["customer"] = request.get(CUSTOMER) or request.match_info.get("customer")
             entry["fault"] = request.get(FAULT)
-            entry["sent"] = request.get(SENT)
             entry["ended"] = account.clock()
         entry["status"] = response.status
         return response
@@ -436,12 +438,12 @@ class IonServer:
     async def create(self, request: web.Request) -> web.Response:
         self._authorised(request)
         values = self._values(await _object(request))
-        request[SENT] = values
+        request[ENTRY]["sent"] = values
         self._refuse_incomplete(values)
         if self.account.email_owner(values["email"]) is not None:
             raise _taken_email()
         customer = self.account.add(values)
-        request[CUSTOMER] = customer["id"]
+        request[ENTRY]["customer"] = customer["id"]
         body = self._wire(customer)
         if self.is_live:
             body["user"] = {
@@ -458,7 +460,7 @@ class IonServer:
         customer = self._customer(request)
         body = await _object(request)
         values = self._values(body)
-        request[SENT] = values
+        request[ENTRY]["sent"] = values
         self._refuse_incomplete(values)
         if self.account.email_owner(values["email"], but=customer["id"]) is not None:
             raise _taken_email()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import asyncpg
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -316,9 +318,21 @@ class World:
     def commands(self) -> list[dict[str, Any]]:
         return [value for _, value in self.topics.read(self.topics.commands)]
 
-    def wait_until_idle(self, seconds: float = 60.0) -> None:
-        def idle() -> bool:
-            status = self.look("status")
-            return not any(status["pending"].values()) and not status["unknown_outcomes"]
+    def sql(self, statement: str) -> list[Any]:
+        """The first column of what PostgreSQL answers, as nobody but a test should ask it."""
 
-        eventually(idle, "nothing is pending", seconds)
+        async def ask() -> list[Any]:
+            connection = await asyncpg.connect(self.environ["SYNCD_DATABASE__URL"])
+            try:
+                return [row[0] for row in await connection.fetch(statement)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    def is_idle(self) -> bool:
+        status = self.look("status")
+        return not any(status["pending"].values()) and not status["unknown_outcomes"]
+
+    def wait_until_idle(self, seconds: float = 60.0) -> None:
+        eventually(self.is_idle, "nothing is pending", seconds)

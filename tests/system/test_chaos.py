@@ -273,6 +273,7 @@ def _settle(world: World, chaos: Chaos) -> None:
     world.ion.heal()
 
     def is_even() -> bool:
+        """On the sides themselves, and as far as syncd has heard of it."""
         try:
             return release_and_compare()
         except OSError:  # a daemon that does not answer again yet
@@ -286,10 +287,10 @@ def _settle(world: World, chaos: Chaos) -> None:
             world.syncd("token", "set", "--file", str(pasted))
         for hold in world.look("quarantine"):
             world.syncd("quarantine", "release", hold["subject"])
-        return not chaos.differences()
+        return not chaos.differences() and world.is_idle() and world.syncd("verify", "--stored").returncode == 0
 
     try:
-        eventually(is_even, "both sides are equal", SETTLE_SECONDS)
+        eventually(is_even, "both sides are equal, and nothing is under way", SETTLE_SECONDS)
     except AssertionError as error:
         told = f"{chaos.differences()}\n{world.json('status')}\nthe CRM: {http('GET', f'{chaos.crm}/_sim/state')}"
         raise AssertionError(f"{error}\n{told}") from None

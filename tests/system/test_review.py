@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
-
-import asyncpg
 
 from tests.parts.world import World, eventually
 from tests.system.conftest import MakeWorld
@@ -177,7 +174,7 @@ def test_an_old_link_is_looked_at_again_and_taken_apart_where_a_person_says_so(m
     eventually(lambda: "crm:C1" in cases(world), "the pair in review")
     world.wait_until_idle()
     world.stop()
-    asyncio.run(_forget_holds(world.environ["SYNCD_DATABASE__URL"]))
+    world.sql("DELETE FROM holds")
     assert cases(world) == {}
     world.start(SYNCD_RESCORE__INTERVAL_SECONDS="1")
     eventually(lambda: "crm:C1" in cases(world), "the pair in review again")
@@ -185,9 +182,3 @@ def test_an_old_link_is_looked_at_again_and_taken_apart_where_a_person_says_so(m
     assert world.syncd("pause").returncode == 0
     assert world.syncd("links", "reject", "C1", ion_id).returncode == 0
     assert world.links() == {}
-
-
-async def _forget_holds(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute("DELETE FROM holds")
-    await connection.close()

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-import asyncpg
-
 from tests.parts.world import World, eventually, http
 from tests.system.conftest import MakeWorld
 from tests.system.test_day import customer
@@ -71,7 +69,7 @@ def test_no_secret_is_anywhere_to_be_read(make_world: MakeWorld, tmp_path: Path)
         if it in text
     ]
     assert found == []
-    dump = _dump(world.environ["SYNCD_DATABASE__URL"])
+    dump = _dump(world)
     assert "C1" in dump
     assert [what for what, them in secrets.items() for it in them if it in dump] == [], "sealed at rest"
 
@@ -138,15 +136,7 @@ def _fetch(url: str, headers: dict[str, str]) -> str:
         return str(error.headers) + error.read().decode()
 
 
-def _dump(url: str) -> str:
+def _dump(world: World) -> str:
     """All rows of all tables, as text."""
-    import asyncio
-
-    async def read() -> str:
-        connection = await asyncpg.connect(url)
-        names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        rows = [await connection.fetch(f'SELECT t::text FROM "{row[0]}" t') for row in names]
-        await connection.close()
-        return "\n".join(row[0] for table in rows for row in table)
-
-    return asyncio.run(read())
+    names = world.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return "\n".join(row for name in names for row in world.sql(f'SELECT t::text FROM "{name}" t'))
