@@ -25,7 +25,8 @@ from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.kafka import KafkaSink
 from syncd.daemon import Daemon, Outside, build
-from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.ingest import Ingest
+from syncd.engine.intake import RawEvent
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics
 from syncd.settings import load
@@ -105,6 +106,7 @@ async def first_contact(url: str) -> str:
         sink=KafkaSink(posts, "commands", mapping),
         reader=None,
         read_events=Events,
+        read_orders=None,
         fingerprint=lambda data: "0",
         rng=rng,
         owner="bench",

@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,22 @@ from syncd.core.errors import BadConfiguration, StoreAway, UserError
 from syncd.core.values import Millis
 from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, create_topics
 from syncd.crm.rest import RestSink
-from syncd.daemon import Daemon, Outside, build, make_desk, make_gate, make_ingest, make_ion, owner_name
+from syncd.daemon import (
+    Daemon,
+    Events,
+    Outside,
+    Progress,
+    build,
+    make_desk,
+    make_gate,
+    make_ingest,
+    make_ion,
+    owner_name,
+)
 from syncd.engine.clock import SharedClock
 from syncd.engine.desk import Desk
 from syncd.engine.ingest import Ingest
+from syncd.engine.intake import Intake
 from syncd.engine.ports import Clock, Store
 from syncd.engine.rebuild import is_unfinished
 from syncd.ion.client import IonClient
@@ -94,11 +106,13 @@ def topics(settings: Settings) -> dict[str, bool]:
 def needed_topics(settings: Settings) -> dict[str, bool]:
     """Those without which customers can't be synced; the others are for who uses what they are for."""
     kafka = settings.kafka
+    orders = {kafka.orders_topic: False, kafka.order_status_topic: False} if kafka.orders_topic else {}
     return {
         kafka.events_topic: False,
         kafka.commands_topic: False,
         kafka.links_topic: True,
         kafka.dead_letters_topic: False,
+        **orders,
     }
 
 
@@ -178,6 +192,10 @@ async def _run_daemon(settings: Settings, loop: asyncio.AbstractEventLoop) -> No
         posts = KafkaPosts(access)
         stack.push_async_callback(posts.close)
         rest = await _rest_sink(settings, mapping, clock, stack)
+
+        def read(topic: str, group: str) -> Callable[[Intake, Progress], Events]:
+            return partial(KafkaEvents, access, topic, group, prepare, clock)
+
         outside = Outside(
             store=store,
             clock=clock,
@@ -185,7 +203,8 @@ async def _run_daemon(settings: Settings, loop: asyncio.AbstractEventLoop) -> No
             posts=posts,
             sink=rest or KafkaSink(posts, kafka.commands_topic, mapping),
             reader=rest,
-            read_events=partial(KafkaEvents, access, kafka.events_topic, kafka.group_id, prepare, clock),
+            read_events=read(kafka.events_topic, kafka.group_id),
+            read_orders=read(kafka.orders_topic, f"{kafka.group_id}.orders") if kafka.orders_topic else None,
             fingerprint=store.fingerprint,
             rng=Random(),
             owner=owner,

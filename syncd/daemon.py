@@ -27,9 +27,10 @@ from syncd.core.link import LinkState
 from syncd.core.listing import SweepOutcome
 from syncd.core.policy import Dialect, Policy
 from syncd.core.values import Millis
-from syncd.core.work import CATCH_UP, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
+from syncd.core.work import CATCH_UP, ORDERS, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
+from syncd.crm.orders import order_message, read_order, refusal_message
 from syncd.engine import spans
 from syncd.engine.catch_up import CatchUp
 from syncd.engine.clock import FOLLOW_SECONDS, SharedClock
@@ -40,8 +41,10 @@ from syncd.engine.desk import Desk
 from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
 from syncd.engine.ingest import Ingest
+from syncd.engine.intake import DescribeLetter, Intake, Records
 from syncd.engine.intents import Intents
 from syncd.engine.links import Fingerprint, LinkBook
+from syncd.engine.orders import OrderBook, OrderIntake, Orders
 from syncd.engine.pairing import Pairing
 from syncd.engine.ports import Clock, CrmReader, CrmSink, Loop, Posts, Store
 from syncd.engine.push import Pusher
@@ -55,6 +58,7 @@ from syncd.engine.workers import LEASE_MS, Wakes, Workers
 from syncd.ion.client import IonClient
 from syncd.ion.gate import BudgetGate
 from syncd.ion.oauth import Credentials, paste
+from syncd.ion.orders import IonSeller
 from syncd.ion.wire import Wire
 from syncd.mapping import CrmMapping
 from syncd.metrics import Metrics
@@ -94,7 +98,9 @@ class Outside:
     sink: CrmSink
     reader: CrmReader | None
     """A CRM that can be asked what it holds, where there is one."""
-    read_events: Callable[[Ingest, Progress], Events]
+    read_events: Callable[[Intake, Progress], Events]
+    read_orders: Callable[[Intake, Progress], Events] | None
+    """Where the CRM's orders are read from, where they are taken."""
     fingerprint: Fingerprint
     rng: Random
     owner: str
@@ -114,6 +120,8 @@ class Parts:
     gate: BudgetGate
     ion: IonClient
     events: Events
+    order_events: Events | None
+    orders: Orders
     crowds: Crowds
     sweeper: Sweeper
     catch_up: CatchUp | None
@@ -146,6 +154,10 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         metrics.kafka_lag(settings.kafka.events_topic, lags)
         facts.has_joined = True
 
+    order_book = make_order_book(settings)
+    take = OrderIntake(order_book, read_order, partial(refusal_message, settings.kafka.order_status_topic)).take
+    order_intake = Records(store, clock, metrics, "order", take, describe_letters(settings))
+    on_order_progress = partial(metrics.kafka_lag, settings.kafka.orders_topic or "")
     return Parts(
         settings,
         outside,
@@ -155,6 +167,8 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         gate,
         ion,
         outside.read_events(ingest, on_progress),
+        outside.read_orders(order_intake, on_order_progress) if outside.read_orders else None,
+        Orders(store, IonSeller(ion, store), clock, order_book, settings.orders.max_value, settle_ms),
         crowds,
         Sweeper(store, ion, clock, facts, metrics, crowds),
         CatchUp(store, outside.reader, clock) if outside.reader else None,
@@ -174,8 +188,15 @@ def make_facts(settings: Settings, rng: Random) -> Facts:
 
 def make_ingest(settings: Settings, mapping: CrmMapping, store: Store, clock: Clock, metrics: Metrics) -> Ingest:
     decoder = EventDecoder(mapping, int(settings.sync.clock_skew_seconds * 1000))
-    describe = partial(dead_letter_message, settings.kafka.dead_letters_topic)
-    return Ingest(store, clock, metrics, Intents(metrics), decoder.decode, describe)
+    return Ingest(store, clock, metrics, Intents(metrics), decoder.decode, describe_letters(settings))
+
+
+def describe_letters(settings: Settings) -> DescribeLetter:
+    return partial(dead_letter_message, settings.kafka.dead_letters_topic)
+
+
+def make_order_book(settings: Settings) -> OrderBook:
+    return OrderBook(partial(order_message, settings.kafka.order_status_topic))
 
 
 def make_desk(
@@ -192,8 +213,9 @@ def make_desk(
     ingest = make_ingest(settings, mapping, store, clock, metrics)
     dialect = None if settings.ion.dialect == "auto" else Dialect(settings.ion.dialect)
     paste_token = partial(paste, credentials_of(settings))
-    topic = settings.kafka.events_topic
-    return Desk(store, review, intents, partial(policy_of, settings, mapping), dialect, ingest, paste_token, topic)
+    topic, order_book = settings.kafka.events_topic, make_order_book(settings)
+    policy_for = partial(policy_of, settings, mapping)
+    return Desk(store, review, intents, policy_for, dialect, ingest, paste_token, topic, order_book)
 
 
 def make_gate(settings: Settings, store: Store, clock: Clock) -> BudgetGate:
@@ -267,6 +289,7 @@ class Daemon:
         if not self._stopping.is_set():
             log.info("daemon_draining")
             self._stopping.set()
+            self._parts.wakes.ring(Loop.ORDERS)
 
     async def run(self) -> None:
         """Run until ``stop``; then let what is under way end."""
@@ -294,7 +317,10 @@ class Daemon:
             working = [
                 tasks.create_task(self._when_oriented("decide", parts.workers.decide)),
                 tasks.create_task(self._push()),
+                tasks.create_task(self._when_oriented("orders", self._work_on_orders)),
             ]
+            if parts.order_events is not None:
+                endless.append(tasks.create_task(forever("read_orders", self._read_orders, self._clock)))
             await self._stopping.wait()
             parts.workers.drain()
             await asyncio.wait(working, timeout=DRAIN_SECONDS)
@@ -312,8 +338,9 @@ class Daemon:
                 tokens = await unit.tokens()
         except Exception as error:
             return {"database": f"the database can't be used: {type(error).__name__}"}
-        if parts.events.problem is not None:
-            found["kafka"] = parts.events.problem
+        for events in (parts.order_events, parts.events):
+            if events is not None and events.problem is not None:
+                found["kafka"] = events.problem
         if parts.gate.circuit.is_open:
             found["ion"] = "ION does not answer: it is probed, and everything waits for it"
         elif self._ion_problem is not None:
@@ -400,6 +427,25 @@ class Daemon:
                 log.warning("crm_not_asked", reason=error.sentence)
             await self._clock.sleep(LEADER_SECONDS)
         await asyncio.Event().wait()
+
+    async def _read_orders(self) -> None:
+        """What the CRM sent before this database was there may have been placed by then: it waits for a person."""
+        events = self._parts.order_events
+        await self._parts.orders.begin()
+        if events is not None:
+            await events.run()
+
+    async def _work_on_orders(self) -> None:
+        """One replica is at the CRM's orders."""
+        orders = self._parts.orders
+        while self._parts.order_events is not None and not self._stopping.is_set():
+            seconds = LEADER_SECONDS
+            if await self._lease(ORDERS):
+                await self._leased(ORDERS, partial(orders.work, self._stopping.is_set))
+                due = await orders.next_due()
+                seconds = LEADER_SECONDS if due is None else min(LEADER_SECONDS, (due - self._clock.now()) / 1000)
+            await self._parts.wakes.wait(Loop.ORDERS, max(0.05, seconds))
+        await self._stopping.wait()
 
     async def _verify(self) -> None:
         """One replica compares both sides, by and by."""
@@ -527,7 +573,7 @@ class Daemon:
         except (TimeoutError, SideError):
             log.warning("messages_wait", reason="Kafka takes no messages; they wait in the store")
         async with self._store.begin() as unit:
-            for name in (SWEEP, VERIFY, CATCH_UP):
+            for name in (SWEEP, VERIFY, CATCH_UP, ORDERS):
                 await unit.unlease(name, self._owner)
 
     async def _measure(self) -> None:
@@ -561,6 +607,8 @@ def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
     metrics.oldest_pending_seconds.labels("to-crm").set(status.oldest_command_seconds)
     for state in LinkState:
         metrics.links.labels(state.value).set(status.links.get(state.value, 0))
+    for name, count in status.orders.items():
+        metrics.orders.labels(name).set(count)
     metrics.unknown_outcomes.set(status.unknown_outcomes)
     metrics.held_changes.set(status.held_changes)
     metrics.guard_closed.labels("held").set(int(bool(status.held_reason)))

@@ -63,6 +63,7 @@ class Metrics:
         self.oldest_unverified_seconds = gauge(
             "oldest_unverified_seconds", "How long one linked customer or another has not been proven equal"
         )
+        self.orders = gauge("orders", "Orders from the CRM by state", "state")
         self.token_expires_seconds = gauge("token_expires_seconds", "Life left in the refresh token")
         self.leader = gauge("leader", "1 where this replica sweeps")
         self.kafka_lag_records = gauge("kafka_lag_records", "Records not yet read", "topic", "partition")
@@ -119,6 +120,8 @@ class Metrics:
             self.ion_throttled.inc()
 
     def kafka_lag(self, topic: str, lags: Mapping[int, int]) -> None:
-        self.kafka_lag_records.clear()  # what another replica reads by now is told by that one
+        self.kafka_lag_records.remove_by_labels(
+            {"topic": topic}
+        )  # what another replica reads by now is told by that one
         for partition, lag in lags.items():
             self.kafka_lag_records.labels(topic, str(partition)).set(lag)

@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,6 +67,12 @@ class Kafka(Section):
     links_topic: str = Field("syncd.links", description="Compacted; the mapping table")
     dead_letters_topic: str = "syncd.dead-letters"
     products_topic: str = Field("syncd.products", description="Compacted; the catalogue, as it was last imported")
+    orders_topic: OptionalText = Field(
+        None,
+        description="Orders from the CRM, key = its order id; none are taken without it",
+        examples=["crm.orders"],
+    )
+    order_status_topic: str = Field("syncd.orders", description="What becomes of those orders")
     create_topics: bool = Field(False, description="Create missing topics with sane settings")
 
 
@@ -134,6 +141,14 @@ class Guard(Section):
     max_percent: int = Field(30, ge=0, le=100, description="Of linked customers, once there are 50")
 
 
+class Orders(Section):
+    max_value: Decimal = Field(
+        Decimal(1000),
+        ge=0,
+        description="What an order from the CRM may cost without a person; 0 = each waits for one",
+    )
+
+
 class Admin(Section):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
@@ -168,6 +183,7 @@ class Settings(BaseSettings):
     crm: Crm = Crm()  # type: ignore[call-arg]
     sync: Sync = Sync()  # type: ignore[call-arg]
     guard: Guard = Guard()  # type: ignore[call-arg]
+    orders: Orders = Orders()  # type: ignore[call-arg]
     mapping_file: OptionalPath = Field(None, description="Field paths, directions, converters, value tables")
     secret_key: OptionalSecret = Field(
         None,

@@ -27,7 +27,8 @@ from syncd.crm.kafka import KafkaSink
 from syncd.daemon import Daemon, Outside, Progress, build, make_desk, make_gate, make_ion
 from syncd.engine.clock import SharedClock
 from syncd.engine.desk import Desk
-from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.ingest import Ingest
+from syncd.engine.intake import RawEvent
 from syncd.engine.ports import Loop, Unit
 from syncd.engine.verify import Verifier
 from syncd.ion.client import IonClient
@@ -181,6 +182,7 @@ class Run:
             sink=KafkaSink(posts, settings.kafka.commands_topic, self._mapping),
             reader=None,
             read_events=partial(SimEvents, world, process, settings.kafka.events_topic),
+            read_orders=None,
             fingerprint=no_fingerprint,
             rng=Random(f"{process.name} {self._seed} {world.now()}"),
             owner=process.name,

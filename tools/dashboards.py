@@ -83,6 +83,8 @@ SET_ASIDE = lines(
     },
 )
 
+ORDERS = lines("Orders of the CRM", "short", {"{{state}}": "max by (state) (syncd_orders{SCOPE})"})
+
 BOARDS: Mapping[str, tuple[str, Mapping[str, tuple[Panel, ...]]]] = {
     "overview": (
         "syncd: overview",
@@ -110,7 +112,7 @@ BOARDS: Mapping[str, tuple[str, Mapping[str, tuple[Panel, ...]]]] = {
                     (1_800, RED),
                 ),
             ),
-            "What it costs and what it meets": (LANES, CONFLICTS, SET_ASIDE),
+            "What it costs and what it meets": (LANES, CONFLICTS, SET_ASIDE, ORDERS),
             "Steering": (
                 lines(
                     "The guard is closed", "short", {"{{why}}": "max by (why) (syncd_guard_closed{SCOPE})"}, (1, RED)

@@ -18,6 +18,7 @@ from syncd.admin.link_file import read_links
 from syncd.core.errors import UserError
 from syncd.core.instants import instant
 from syncd.core.link import LinkState
+from syncd.core.order import OrderState
 from syncd.core.values import Field as FieldName
 from syncd.core.values import Millis
 from syncd.core.work import SET_ASIDE, HoldKind
@@ -105,6 +106,15 @@ class Conflicts(Question):
 
 class Conflict(Question):
     conflict: Id
+
+
+class Orders(Page):
+    state: OrderState | None = None
+
+
+class Order(Question):
+    order: Id
+    """The CRM's id."""
 
 
 class Planned(Question):
@@ -308,6 +318,20 @@ async def list_divergences(desk: Desk, _: Nothing, by: str) -> list[views.Diverg
     return views.many(views.Divergence, await desk.divergences())
 
 
+async def list_orders(desk: Desk, ask: Orders, by: str) -> list[views.Order]:
+    return views.many(views.Order, await desk.orders(ask.state, ask.after, ask.limit))
+
+
+async def release_order(desk: Desk, ask: Order, by: str) -> Done:
+    await desk.release_order(ask.order, by)
+    return Done(done=True)
+
+
+async def drop_order(desk: Desk, ask: Order, by: str) -> Done:
+    await desk.drop_order(ask.order, by)
+    return Done(done=True)
+
+
 GET, POST, DELETE = "GET", "POST", "DELETE"
 OPERATIONS = (
     Operation(GET, "/v1/status", "How things stand", Nothing, views.Status, status),
@@ -335,6 +359,9 @@ OPERATIONS = (
     Operation(GET, "/v1/dead-letters/{letter}", "One of them, as it came", Letter, views.DeadLetter, dead_letter),
     Operation(POST, "/v1/dead-letters/{letter}/redrive", "Try it again", Letter, Redriven, redrive),
     Operation(POST, "/v1/redrive", "Try all again", Nothing, dict[int, str | None], redrive_all),
+    Operation(GET, "/v1/orders", "Orders of the CRM", Orders, list[views.Order], list_orders),
+    Operation(POST, "/v1/orders/{order}/release", "Let an order go, or try again", Order, Done, release_order),
+    Operation(POST, "/v1/orders/{order}/drop", "Say no to an order", Order, Done, drop_order),
     Operation(GET, "/v1/steered", "What people did with all", Steps, list[views.Step], list_steps),
     Operation(GET, "/v1/log/check", "Is the log as it was written", Nothing, Checked, check_log),
     Operation(GET, "/v1/divergences", "Who is not proven equal", Nothing, list[views.Divergence], list_divergences),

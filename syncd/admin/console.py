@@ -29,6 +29,7 @@ from syncd.core.errors import NotFound, StoreAway, UserError
 from syncd.core.guard import GuardState
 from syncd.core.instants import ago, instant
 from syncd.core.link import LinkState
+from syncd.core.order import OrderState
 from syncd.core.values import Millis, Side
 from syncd.core.work import HoldKind
 from syncd.engine.desk import KNOWN_LINK, NEW_LINK, Desk
@@ -176,6 +177,12 @@ async def show_letter(desk: Desk, query: Query) -> dict[str, Any]:
     return {"letter": views.DeadLetter.of(await desk.letter(_number(query["letter"])))}
 
 
+async def show_orders(desk: Desk, query: Query) -> dict[str, Any]:
+    state = OrderState(query["state"]) if query.get("state") in list(OrderState) else None
+    found = await desk.orders(state, query.get("after", ""), ROWS)
+    return {"orders": views.many(views.Order, found), "state": state, "states": list(OrderState)}
+
+
 PAGES = (
     PageOf("/", "overview.html", "Overview", show_overview, "1"),
     PageOf("/customers", "customers.html", "Customers", show_customers, "2"),
@@ -184,6 +191,7 @@ PAGES = (
     PageOf("/plan", "plan.html", "Plan", show_plan, "5"),
     PageOf("/quarantine", "quarantine.html", "Quarantine", show_quarantine, "6"),
     PageOf("/dead-letters", "letters.html", "Dead letters", show_letters, "7"),
+    PageOf("/orders", "orders.html", "Orders", show_orders, "8"),
     PageOf("/links/import", "import.html", "Links from a file", show_import),
     PageOf("/customers/{customer}", "customer.html", "Customer", show_customer),
     PageOf("/dead-letters/{letter}", "letter.html", "Dead letter", show_letter),
@@ -238,6 +246,16 @@ async def release(desk: Desk, ask: api.Customer, by: str) -> str:
     return f"{ask.customer} is tried again now."
 
 
+async def release_order(desk: Desk, ask: api.Order, by: str) -> str:
+    await desk.release_order(ask.order, by)
+    return f"Order {ask.order} goes to ION now."
+
+
+async def drop_order(desk: Desk, ask: api.Order, by: str) -> str:
+    await desk.drop_order(ask.order, by)
+    return f"Order {ask.order} is dropped, and the CRM is told."
+
+
 async def redrive(desk: Desk, ask: api.Letter, by: str) -> str:
     return _redriven(await desk.redrive([ask.letter], by))
 
@@ -279,6 +297,8 @@ ACTIONS: Mapping[str, tuple[type[api.Question], Do]] = {
     "pause": (api.Nothing, pause),
     "resume": (api.Nothing, resume),
     "release": (api.Customer, release),
+    "release-order": (api.Order, release_order),
+    "drop-order": (api.Order, drop_order),
     "redrive": (api.Letter, redrive),
     "redrive-all": (api.Nothing, redrive_all),
     "erase": (api.Customer, erase),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from syncd.core import decide, intent, link, match, plan, record, values, verify, work
+from syncd.core import decide, intent, link, match, order, plan, record, values, verify, work
 from syncd.core.instants import when
 from syncd.engine import desk, explain, quarantine, review
 from syncd.engine import status as state
@@ -457,6 +457,40 @@ class Sweep(View):
         )
 
 
+class Order(View):
+    """An order of the CRM's. What its items' attributes held, nobody is shown."""
+
+    id: str
+    customer: str
+    state: order.OrderState
+    reason: str
+    since: Instant
+    value: str | None
+    """A decimal number as text."""
+    currency: str | None
+    ion_order: str | None
+    ion_status: str | None
+    items: list[str]
+
+    @classmethod
+    def of(cls, known: order.Order) -> Self:
+        return cls(
+            id=known.id,
+            customer=known.customer,
+            state=known.state,
+            reason=known.reason,
+            since=when(known.changed_at),
+            value=None if known.value is None else order.money(known.value),
+            currency=known.currency,
+            ion_order=known.ion_order,
+            ion_status=known.ion_status,
+            items=[
+                " ".join(filter(None, (f"{item.quantity} ×", item.product, item.sku, item.plan, item.subscription)))
+                for item in known.items
+            ],
+        )
+
+
 class Status(View):
     at: Instant
     links: dict[str, int]
@@ -482,6 +516,7 @@ class Status(View):
     divergent: int
     oldest_unverified_seconds: float | None
     offsets: dict[str, dict[int, int]]
+    orders: dict[str, int]
 
     @classmethod
     def of(cls, found: state.Status) -> Self:

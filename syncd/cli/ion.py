@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from syncd.cli.output import AsJson, person, print_json, print_table, progress, with_store
+from syncd.cli.output import (
+    AsJson,
+    person,
+    print_json,
+    print_table,
+    print_views,
+    progress,
+    with_desk,
+    with_store,
+)
 
 if TYPE_CHECKING:
     from syncd.core.catalogue import Price, Product
@@ -249,6 +258,52 @@ def update_order(context: typer.Context, data: Data, customer: Customer, as_json
 def cancel_order(context: typer.Context, order: str, customer: Customer, as_json: AsJson = False) -> None:
     """Cancel an order, while it is new or on hold."""
     _show(_done(context, "orders cancel", {}, order=order, customer=customer), as_json)
+
+
+@orders.command("incoming")
+def incoming_orders(
+    context: typer.Context,
+    state: Annotated[
+        str | None, typer.Option(help="Only those that are waiting, held, unknown, placed, ended, refused…")
+    ] = None,
+    limit: Limit = 100,
+    after: Annotated[str, typer.Option(help="Ids after this one, for the next page.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """What the CRM has ordered over Kafka, and what has become of it. Asks the database, not ION."""
+    from syncd.admin import views
+    from syncd.core.errors import UserError
+    from syncd.core.order import OrderState
+
+    if state is not None and state not in list(OrderState):
+        raise UserError(f"no order is {state}: it is one of {', '.join(OrderState)}")
+    wanted = OrderState(state) if state else None
+    found = views.many(views.Order, with_desk(context, lambda desk: desk.orders(wanted, after, limit)))
+    if as_json:
+        print_views(found)
+        return
+    rows = [
+        (o.id, o.customer, o.state, o.since, ", ".join(o.items), o.value, o.currency, o.ion_order, o.reason)
+        for o in found
+    ]
+    columns = ("order", "customer", "state", "since", "items", "value", "currency", "in ION", "reason")
+    print_table(columns, rows, "The CRM has sent no such order.")
+    if len(found) >= limit:
+        typer.echo(f"More: syncd ion orders incoming --after {found[-1].id}")
+
+
+@orders.command("release")
+def release_order(context: typer.Context, order: str) -> None:
+    """Let an order of the CRM's go that is held, or try one again that was refused."""
+    with_desk(context, lambda desk: desk.release_order(order, person()))
+    typer.echo(f"Order {order} goes to ION as soon as the daemon gets to it.")
+
+
+@orders.command("drop")
+def drop_order(context: typer.Context, order: str) -> None:
+    """Say no to an order of the CRM's that was not sent; the CRM is told."""
+    with_desk(context, lambda desk: desk.drop_order(order, person()))
+    typer.echo(f"Order {order} is dropped.")
 
 
 # -- subscriptions

@@ -43,6 +43,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         ("writes with a lost answer", found.unknown_outcomes),
         ("the guard", _guard(found)),
         ("waiting for people or data", holds or "none"),
+        ("orders from the CRM", _orders(found)),
         ("ION calls in the last minute", f"{found.budget_used} of {found.budget_rate:.0f}"),
         ("last complete sweep", ago(found.complete_sweep_age_seconds)),
         ("last sweep", f"{sweep.outcome}, {sweep.customers} customers" if sweep else "none yet"),
@@ -62,6 +63,12 @@ def _guard(found: Status) -> str:
     if found.is_paused:
         return f"writes are paused, {found.held_changes} changes wait; `syncd resume` lets them go"
     return "open"
+
+
+def _orders(found: Status) -> str:
+    counts = {name: count for name, count in found.orders.items() if count}
+    held = "; see `syncd ion orders incoming --state held`" if counts.get("held") else ""
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) + held or "none"
 
 
 def _equal(found: Status) -> str:

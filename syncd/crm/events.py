@@ -22,7 +22,8 @@ import orjson
 
 from syncd.core.record import DELETED, ION_NOTE, PRESENCE, PRESENT, Observation, Position
 from syncd.core.values import Millis, Side, Value
-from syncd.engine.ingest import Decoded, RawEvent, Refusal, Told, Unusable
+from syncd.engine.ingest import Decoded, Refusal, Told, Unusable
+from syncd.engine.intake import RawEvent
 from syncd.mapping import CrmMapping, WrongValue
 
 MAX_ID_LENGTH = 200

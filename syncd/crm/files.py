@@ -15,7 +15,7 @@ import orjson
 from syncd.core.values import Millis
 from syncd.core.work import DeadLetter
 from syncd.crm.kafka import Batch
-from syncd.engine.ingest import RawEvent
+from syncd.engine.intake import RawEvent
 
 LINES_AT_ONCE = 1_000
 BEFORE_ALL_OFFSETS = -(1 << 40)

@@ -23,7 +23,7 @@ from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.commands import command_message
 from syncd.engine import spans
-from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.intake import Intake, RawEvent
 from syncd.engine.ports import Clock, Command, CrmAnswer, Posts
 from syncd.mapping import CrmMapping
 
@@ -100,7 +100,7 @@ class KafkaEvents:
         group: str,
         prepare: Callable[[], Awaitable[None]],
         clock: Clock,
-        ingest: Ingest,
+        intake: Intake,
         on_progress: Callable[[Mapping[int, int]], None],
     ) -> None:
         self._access = access
@@ -108,7 +108,7 @@ class KafkaEvents:
         self._group = group
         self._prepare = prepare
         self._clock = clock
-        self._ingest = ingest
+        self._intake = intake
         self._on_progress = on_progress
         self.problem: str | None = "not connected yet"
         """Why no events are read at present; ``None`` while they are."""
@@ -143,7 +143,7 @@ class KafkaEvents:
         try:
             async with asyncio.timeout(STALL_SECONDS) as patience:
                 await consumer.start()
-                seek = _Seek(consumer, self._ingest)
+                seek = _Seek(consumer, self._intake)
                 consumer.subscribe([self.topic], listener=seek)
                 self.problem = None
                 await self._read(consumer, seek, patience)
@@ -187,7 +187,7 @@ class KafkaEvents:
         pause = 0.2
         while True:
             try:
-                await self._ingest.ingest(self.topic, events, ends, positions)
+                await self._intake.ingest(self.topic, events, ends, positions)
             except StoreConflict:
                 continue
             except Exception as error:  # the batch is kept and tried until the store takes it
@@ -226,9 +226,9 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
     aiokafka swallows what is raised here, so the reading loop asks for ``failure``.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, ingest: Ingest) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, intake: Intake) -> None:
         self._consumer = consumer
-        self._ingest = ingest
+        self._intake = intake
         self.failure: Exception | None = None
         self.is_done = False
         """The group has given out its partitions, perhaps none of them to us."""
@@ -258,7 +258,7 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
             return {place.partition: range(starts[place], ends[place]) for place in assigned}
 
         topic = assigned[0].topic  # one is subscribed to
-        positions = await self._ingest.take_over(topic, offsets)
+        positions = await self._intake.take_over(topic, offsets)
         for place in assigned:
             self._consumer.seek(place, positions[place.partition])
 

@@ -14,6 +14,7 @@ from syncd.core.errors import NotFound, UserError
 from syncd.core.guard import GuardState
 from syncd.core.intent import Intent
 from syncd.core.link import Link, LinkState
+from syncd.core.order import Order, OrderState
 from syncd.core.plan import Plan
 from syncd.core.policy import Dialect, Policy
 from syncd.core.record import Record
@@ -25,6 +26,7 @@ from syncd.engine.erase import erase
 from syncd.engine.explain import Explanation, Step, explain
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
+from syncd.engine.orders import OrderBook
 from syncd.engine.ports import Store, Unit
 from syncd.engine.quarantine import Story
 from syncd.engine.review import Case, Review
@@ -67,6 +69,7 @@ class Desk:
         ingest: Ingest,
         paste_token: PasteToken,
         events_topic: str,
+        order_book: OrderBook,
     ) -> None:
         """``dialect``: ION's, where it is configured; else it is known once the daemon has found it out."""
         self._store = store
@@ -77,6 +80,7 @@ class Desk:
         self._ingest = ingest
         self._paste_token = paste_token
         self._events_topic = events_topic
+        self._order_book = order_book
 
     # -- how things stand
 
@@ -184,6 +188,21 @@ class Desk:
             now = await unit.time()
             await self._paste_token(unit, refresh, now)
             await unit.log([DecisionEntry(now, STEERED, None, None, "token-pasted", None, {"by": by})])
+
+    # -- orders from the CRM
+
+    async def orders(self, state: OrderState | None, after: str, limit: int) -> list[Order]:
+        """By the CRM's id, those after ``after``."""
+        async with self._store.begin() as unit:
+            return await unit.list_orders(state, after, limit)
+
+    async def release_order(self, order_id: str, by: str) -> None:
+        async with self._store.begin() as unit:
+            await self._order_book.release(unit, order_id, by, await unit.time())
+
+    async def drop_order(self, order_id: str, by: str) -> None:
+        async with self._store.begin() as unit:
+            await self._order_book.drop(unit, order_id, by, await unit.time())
 
     # -- who is whom
 

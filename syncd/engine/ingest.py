@@ -20,23 +20,12 @@ from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subje
 from syncd.core.work import DeadLetter, Hold, HoldKind, Message
 from syncd.engine import spans
 from syncd.engine.catch_up import BEGIN, GAP
+from syncd.engine.intake import AskOffsets, RawEvent, dead_letter, moved_on, take_over
 from syncd.engine.intents import Intents
 from syncd.engine.pair import look_at_everyone
 from syncd.engine.ports import Clock, Counters, Store, Unit
 
 log = structlog.get_logger()
-
-
-class RawEvent(NamedTuple):
-    """A Kafka record as it came off the wire."""
-
-    topic: str
-    partition: int
-    offset: int
-    at: Millis
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
 
 
 class Told(NamedTuple):
@@ -70,10 +59,6 @@ class Unusable(NamedTuple):
 Decoded = Told | Refusal | Unusable
 Decode = Callable[[RawEvent, Millis], Decoded]
 DescribeLetter = Callable[[DeadLetter], Message]
-AskOffsets = Callable[[], Awaitable[Mapping[int, range]]]
-"""Which offsets Kafka has now, by partition; ``stop`` is the next event's."""
-
-
 Mark = Callable[[Unit], Awaitable[None]]
 
 
@@ -136,21 +121,14 @@ class Ingest:
         ends: Mapping[int, int],
         positions: Mapping[int, int] = MappingProxyType({}),
     ) -> int:
-        """Store what the events say, and where they end; how many customers changed.
-
-        Events below the stored offset were stored before: they are passed over. ``ends``: where the
-        partitions that are read here end, also those from which nothing came this time, so that everybody
-        knows how much is still to come. ``positions``: where reading goes on after these events, which is
-        behind the last of them where a transaction's marker follows it.
-        """
+        """Store what the events say, and where they end; how many customers changed."""
         now = self._clock.now()
         async with self._store.begin() as unit:
             known = await unit.offsets(topic)
             batch = self._sort([event for event in events if event.offset >= known.get(event.partition, 0)], now)
             changed = await self._take_in(unit, batch, now)
             await self._bury(unit, batch.letters)
-            after = {n: max(at, known[n]) for n, at in positions.items() if n in known and n not in batch.offsets}
-            await unit.save_offsets(topic, batch.offsets | after, ends)
+            await unit.save_offsets(topic, moved_on(known, batch.offsets, positions), ends)
         for (form, outcome), count in batch.forms.items():
             self._counters.event(form, outcome, count)
         for letter in batch.letters:
@@ -158,35 +136,17 @@ class Ingest:
         return len(changed)
 
     async def take_over(self, topic: str, ask: AskOffsets) -> dict[int, int]:
-        """Where to read on, by partition, for partitions that are ours from now on.
+        """Events that retention took before they were read are gone; then everyone is looked at again, by what
+        both sides are known to hold."""
 
-        ``ask``: which offsets the topic still has. Kafka's own committed offsets never decide: a
-        new database beside an old group would skip the history. Events that retention took before
-        they were read are gone; then everyone is looked at again, by what both sides are known to hold.
-        """
-        async with self._store.begin() as unit:
-            before = await unit.offsets(topic)
-        there = await ask()  # asked after ``before``: the end of a topic that lives on can't lie below it
-        now = self._clock.now()
-        async with self._store.begin() as unit:
-            stored = await unit.offsets(topic)
-            recreated = [n for n, span in there.items() if stored.get(n, 0) == before.get(n, 0) > span.stop]
-            missed = {
-                n: span.start - stored[n] for n, span in there.items() if stored.get(n, span.start) < span.start
-            }
-            positions = {
-                n: span.start if n in recreated else max(span.start, stored.get(n, 0)) for n, span in there.items()
-            }
-            await unit.save_offsets(topic, positions, {n: span.stop for n, span in there.items()})
-            if recreated or missed:
-                await look_at_everyone(unit, now)
+        async def on_gap(unit: Unit, missed: int, now: Millis) -> None:
+            await look_at_everyone(unit, now)
             if missed:
                 await unit.save_note(GAP, BEGIN)
-        if recreated:
-            log.error("topic_was_recreated", topic=topic, partitions=recreated)
+
+        positions, missed = await take_over(self._store, self._clock, topic, ask, on_gap)
         if missed:
-            log.error("events_lost_to_retention", topic=topic, events=sum(missed.values()), partitions=sorted(missed))
-            self._counters.missed(sum(missed.values()))
+            self._counters.missed(missed)
         return positions
 
     async def redrive(self, letter: DeadLetter) -> str | None:
@@ -336,9 +296,3 @@ def _trace(event: RawEvent, form: str, crm_id: str) -> Mapping[Subject, str]:
     brought = next((value for name, value in event.headers if name.lower() == spans.HEADER), b"")
     with spans.span("event", (brought or b"").decode("ascii", "replace"), form=form, partition=event.partition):
         return spans.carry([subject_of(Side.CRM, crm_id)])
-
-
-def dead_letter(event: RawEvent, reason: str, detail: str, now: Millis) -> DeadLetter:
-    return DeadLetter(
-        event.topic, event.partition, event.offset, reason, detail, now, event.key, event.value, event.headers
-    )

@@ -15,6 +15,7 @@ from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState
 from syncd.core.link import Link, LinkState
 from syncd.core.match import Candidate
+from syncd.core.order import Order, OrderState, Seen
 from syncd.core.plan import Change, ChangeState
 from syncd.core.policy import Dialect
 from syncd.core.record import Reading, Record
@@ -226,6 +227,20 @@ class Unit(Outlook, Protocol):
     async def prices_of(self, product: str) -> list[Price]:
         """The history of each offer, oldest first."""
 
+    # orders from the CRM
+    async def order(self, order_id: str) -> Order | None: ...
+    async def save_order(self, order: Order) -> None: ...
+    async def order_due(self, now: Millis) -> Order | None:
+        """Of those whose time has come, the one that has waited longest."""
+
+    async def next_order_due(self) -> Millis | None: ...
+    async def list_orders(self, state: OrderState | None, after: str, limit: int) -> list[Order]:
+        """By the CRM's id."""
+
+    async def count_orders(self) -> dict[OrderState, int]: ...
+    async def ion_orders(self, ion_customer: str) -> set[str]:
+        """ION's ids of this customer's orders that came from the CRM."""
+
     # ION: budget, tokens, sweeps, small facts worth remembering
     async def save_ledger(self, ledger: Ledger) -> None: ...
     async def tokens(self) -> Tokens | None: ...
@@ -257,6 +272,7 @@ class Loop(StrEnum):
     JUDGE = "judge"
     SEND_COMMANDS = "send-commands"
     SEND_MESSAGES = "send-messages"
+    ORDERS = "orders"
 
 
 class Store(Protocol):
@@ -307,6 +323,22 @@ class Ion(Protocol):
     # and another may have written meanwhile (S12). ``Transient`` where it is too late.
     async def create(self, values: Values, slots: Slots, not_after: Millis) -> Reading: ...
     async def update(self, reading: Reading, changes: Values, slots: Slots, not_after: Millis) -> Reading: ...
+
+
+class Seller(Protocol):
+    """Where ION takes orders. Each method raises a ``SideError`` of the kind that says what to do."""
+
+    def slots(self, lane: Lane, count: int) -> AbstractAsyncContextManager[Slots]: ...
+    async def is_told_references(self) -> bool:
+        """An order can be found again by the CRM's id."""
+
+    async def placed(self, order: Order, since: Millis) -> list[Seen]:
+        """What ION has that may be this order, made since then: named by the CRM's id, or of the same items."""
+
+    async def place(self, order: Order, slots: Slots, not_after: Millis) -> Seen:
+        """A ``UserError`` where this dialect can't be asked it."""
+
+    async def look(self, order: Order) -> Seen: ...
 
 
 class Command(NamedTuple):

@@ -18,7 +18,7 @@ from syncd.core.link import How, Link, LinkState
 from syncd.core.record import Record
 from syncd.core.restore import LOST, Print, restored_base, restored_spellings
 from syncd.core.values import CrmId, Field, IonId, Millis, Side, Value
-from syncd.engine.ingest import RawEvent
+from syncd.engine.intake import RawEvent
 from syncd.engine.links import print_bytes
 from syncd.engine.ports import Store, Unit
 

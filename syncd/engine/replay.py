@@ -20,7 +20,8 @@ from syncd.core.policy import Policy
 from syncd.core.record import Record, new_record, observe
 from syncd.core.values import Side, Subject
 from syncd.core.work import DeadLetter
-from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.ingest import Ingest
+from syncd.engine.intake import RawEvent
 from syncd.engine.ports import Store, Unit
 from syncd.engine.tries import insist
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from syncd.core.budget import Ledger
 from syncd.core.guard import NOTHING
 from syncd.core.intent import IntentState
+from syncd.core.order import OrderState
 from syncd.core.plan import ChangeState
 from syncd.core.values import Millis, Side
 from syncd.core.verify import OPEN, Divergence
@@ -46,6 +47,8 @@ class Status:
     oldest_unverified_seconds: float | None = None
     """For how long one customer or another has not been proven equal."""
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
+    orders: dict[str, int] = field(default_factory=dict)
+    """Of the CRM, by state."""
 
 
 async def survey(store: Store, events_topic: str) -> Status:
@@ -63,6 +66,7 @@ async def survey(store: Store, events_topic: str) -> Status:
         changes = await unit.tally_changes(now)
         verified = await unit.note(VERIFY)
         divergences = await unit.divergences()
+        orders = await unit.count_orders()
     waiting = [
         found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
     ]
@@ -92,6 +96,7 @@ async def survey(store: Store, events_topic: str) -> Status:
         divergent=sum(divergence.standing in OPEN for divergence in divergences),
         oldest_unverified_seconds=_unverified(now, verified, divergences),
         offsets={events_topic: offsets},
+        orders={state.value: orders.get(state, 0) for state in OrderState},
     )
 
 

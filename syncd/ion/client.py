@@ -173,11 +173,13 @@ class IonClient:
         async with self._gate.slots(lane, count) as slots:
             yield slots
 
-    async def ask(self, operation: str, request: Request, slots: Slots) -> Any:
+    async def ask(self, operation: str, request: Request, slots: Slots, not_after: Millis | None = None) -> Any:
         """One call beside customer sync; its answer, or its error, without the secrets in it."""
         url, label = self._root / "api/v3" / request.path, operation.replace(" ", "-")
         query = request.query or None
-        answer = await self._send(label, request.method, url, slots, query=query, body=request.body)
+        answer = await self._send(
+            label, request.method, url, slots, query=query, body=request.body, not_after=not_after
+        )
         if answer.status >= 400:  # ION may repeat what was sent
             said = without_secrets(answer.body.decode(errors="replace"), request.body)
             answer = answer._replace(body=said.encode())

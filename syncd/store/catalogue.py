@@ -12,11 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from syncd.core.catalogue import DISTRIBUTOR, Offer, OfferKey, Price, Product
 from syncd.core.values import Millis
 from syncd.store import codec, tables
-from syncd.store.upsert import upsert
+from syncd.store.statements import chunks, upsert
 
 PRODUCTS: Table = tables.ProductRow.__table__  # type: ignore[attr-defined]
 PRICES: Table = tables.PriceRow.__table__  # type: ignore[attr-defined]
-IN_CHUNK = 10_000
 
 
 class CatalogueRows:
@@ -26,9 +25,9 @@ class CatalogueRows:
     _dialect: str
 
     async def products(self, ids: Collection[str]) -> dict[str, Product]:
-        wanted, found = sorted(ids), dict[str, Product]()
-        for start in range(0, len(wanted), IN_CHUNK):
-            mine = PRODUCTS.c.id.in_(wanted[start : start + IN_CHUNK])
+        found = dict[str, Product]()
+        for chunk in chunks(sorted(ids)):
+            mine = PRODUCTS.c.id.in_(chunk)
             found |= {product.id: product for product in await self._products(_PRODUCTS.where(mine))}
         return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from syncd.core.likeness import blocks_of, nearest_of
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH, SweepOutcome
 from syncd.core.match import Candidate, Keys, keys_of, match_key
+from syncd.core.order import Order, OrderState
 from syncd.core.plan import Change, ChangeState
 from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject
@@ -645,6 +647,33 @@ class MemoryUnit:
 
     async def prices_of(self, product: str) -> list[Price]:
         return [price for key, price in sorted(self._table("prices").items()) if key[0] == product]
+
+    async def order(self, order_id: str) -> Order | None:
+        return self._table("orders").get(order_id)
+
+    async def save_order(self, order: Order) -> None:
+        self._put("orders", order.id, order)
+        if order.due is not None:
+            self.rung.add(Loop.ORDERS)
+
+    async def order_due(self, now: Millis) -> Order | None:
+        due = [(order.due, order.id) for order in self._table("orders").values() if order.due is not None]
+        first = min((one for one in due if one[0] <= now), default=None)
+        return self._table("orders")[first[1]] if first else None
+
+    async def next_order_due(self) -> Millis | None:
+        return min((order.due for order in self._table("orders").values() if order.due is not None), default=None)
+
+    async def list_orders(self, state: OrderState | None, after: str, limit: int) -> list[Order]:
+        rows = [order for key, order in sorted(self._table("orders").items()) if key > after]
+        return [order for order in rows if state in (None, order.state)][:limit]
+
+    async def count_orders(self) -> dict[OrderState, int]:
+        return Counter(order.state for order in self._table("orders").values())
+
+    async def ion_orders(self, ion_customer: str) -> set[str]:
+        mine = (o for o in self._table("orders").values() if o.ion_customer == ion_customer)
+        return {order.ion_order for order in mine if order.ion_order is not None}
 
     async def note(self, name: str) -> str | None:
         return self._table("notes").get(name)

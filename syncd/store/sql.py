@@ -79,11 +79,9 @@ from syncd.engine.ports import NO_TRACES, Loop
 from syncd.store import codec, tables
 from syncd.store.bell import CHANNEL, Bell
 from syncd.store.catalogue import CatalogueRows
+from syncd.store.orders import OrderRows
 from syncd.store.seal import Seal
-from syncd.store.upsert import compiled, insert_into, upsert
-
-IN_CHUNK = 10_000
-"""Ids in one IN list; below the parameter limits of both databases."""
+from syncd.store.statements import chunks, compiled, insert_into, upsert
 
 
 def _table(row: Any) -> Table:
@@ -282,7 +280,7 @@ def _is_retryable(error: DBAPIError) -> bool:
     return code in ("40001", "40P01") or locked
 
 
-class SqlUnit(CatalogueRows):
+class SqlUnit(CatalogueRows, OrderRows):
     def __init__(self, connection: AsyncConnection, seal: Seal, rng: Random) -> None:
         self._connection = connection
         self._seal = seal
@@ -301,7 +299,7 @@ class SqlUnit(CatalogueRows):
 
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
         found: dict[str, Record] = {}
-        for chunk in _chunks(sorted(ids)):
+        for chunk in chunks(sorted(ids)):
             if len(chunk) == 1:
                 rows = await self._rows(ONE_RECORD, side=side.value, id=chunk[0])
             else:
@@ -337,7 +335,7 @@ class SqlUnit(CatalogueRows):
         """Where those without a link are found by likeness; only what they are found by has changed."""
         for side in Side:
             ids = [r.customer_id for r in records if r.side is side and r.row_version]
-            for chunk in _chunks(ids):
+            for chunk in chunks(ids):
                 mine = (BLOCKS.c.side == side.value) & BLOCKS.c.customer_id.in_(chunk)
                 await self._connection.execute(delete(BLOCKS).where(mine))
         rows = [
@@ -392,7 +390,7 @@ class SqlUnit(CatalogueRows):
         )
         counts = {row.customer_id: row.missing_sweeps + 1 for row in await self._rows(query)}
         missing = sorted(set(counts).difference(listed))
-        for chunk in _chunks(missing):
+        for chunk in chunks(missing):
             await self._connection.execute(
                 update(RECORDS)
                 .where(RECORDS.c.side == Side.ION.value, RECORDS.c.customer_id.in_(chunk))
@@ -403,7 +401,7 @@ class SqlUnit(CatalogueRows):
     async def links(self, side: Side, ids: Collection[str]) -> dict[str, Link]:
         column = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
         found: dict[str, Link] = {}
-        for chunk in _chunks(sorted(ids)):
+        for chunk in chunks(sorted(ids)):
             one = len(chunk) == 1
             query = ONE_LINK[side] if one else select(LINKS).where(column.in_(chunk))
             for row in await self._rows(query, **({"id": chunk[0]} if one else {})):
@@ -448,7 +446,7 @@ class SqlUnit(CatalogueRows):
 
     async def intents(self, ids: Collection[str]) -> dict[str, Intent]:
         found: dict[str, Intent] = {}
-        for chunk in _chunks(sorted(ids)):
+        for chunk in chunks(sorted(ids)):
             query = select(INTENTS).where(INTENTS.c.id.in_(chunk)).order_by(INTENTS.c.id)
             for row in await self._rows(query.with_for_update()):
                 found[row.id] = codec.intent_from_row(row)
@@ -653,7 +651,7 @@ class SqlUnit(CatalogueRows):
 
     async def pass_changes(self, ids: Collection[str] | None, by: str, now: Millis) -> list[Subject]:
         waiting = CHANGES.c.state == ChangeState.WAITING.value
-        chosen = [waiting] if ids is None else [waiting & CHANGES.c.id.in_(chunk) for chunk in _chunks(sorted(ids))]
+        chosen = [waiting] if ids is None else [waiting & CHANGES.c.id.in_(chunk) for chunk in chunks(sorted(ids))]
         subjects = dict[Subject, None]()
         for which in chosen:
             passed = update(CHANGES).where(which).values(state=ChangeState.PASSED.value, by=by, at=now)
@@ -794,7 +792,7 @@ class SqlUnit(CatalogueRows):
         by_id = {reading.ion_id: reading for reading in readings}
         linked = QUEUE.c.subject == literal("crm:").concat(LINKS.c.crm_id)
         is_free = (QUEUE.c.due <= now) & (QUEUE.c.leased_until <= now)
-        for chunk in _chunks(sorted(by_id)):
+        for chunk in chunks(sorted(by_id)):
             due = select(QUEUE.c.subject, QUEUE.c.stage, LINKS.c.ion_id).where(
                 linked, LINKS.c.ion_id.in_(chunk), is_free
             )
@@ -1154,7 +1152,3 @@ def _shown_since(fresh: Millis) -> ColumnElement[bool]:
 def _hold(row: Any) -> Hold:
     fields = tuple(codec.loads(row.fields))
     return Hold(Subject(row.subject), HoldKind(row.kind), row.reason, Millis(row.since), fields)
-
-
-def _chunks(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + IN_CHUNK] for start in range(0, len(ids), IN_CHUNK)]

@@ -371,6 +371,21 @@ class PriceRow(SQLModel, table=True):
     currency: str | None = None
 
 
+class OrderRow(SQLModel, table=True):
+    """An order of the CRM's. ``body`` is sealed: until it is placed it may hold what a vendor wants to know."""
+
+    __tablename__ = "orders"
+    id: str = Field(primary_key=True)
+    customer: str
+    state: str = Field(index=True)
+    at: int = Field(sa_column=big())
+    changed_at: int = Field(sa_column=big())
+    due: int | None = Field(default=None, sa_column=big(nullable=True, index=True))
+    ion_customer: str | None = Field(default=None, index=True)
+    ion_order: str | None = None
+    body: str = Field(sa_column=text())
+
+
 class NoteRow(SQLModel, table=True):
     """Small facts worth remembering over a restart: ION's dialect, the page size it takes."""
 

@@ -21,6 +21,7 @@ from syncd.core.likeness import Evidence
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.listing import SweepOutcome
 from syncd.core.match import Candidate, Tier
+from syncd.core.order import Item, Order, OrderState
 from syncd.core.plan import Change, ChangeKind, ChangeState
 from syncd.core.record import ION_NOTE, Observation, Position, Reading, Record, Stamp, new_record, observe
 from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
@@ -697,6 +698,36 @@ async def test_a_product_is_kept_as_it_was_last_listed_and_its_prices_with_their
             (None, 2),
         ]
         assert await unit.prices_of("902") == []
+
+
+async def test_an_order_is_kept_as_it_was_saved_and_found_when_its_time_has_come(store: Store) -> None:
+    items = (Item("901", "S1", "P1M", 2, "77", {"adminPassword": "hunter2"}), Item("902", "", "", 1))
+    first = Order("SO-1", "C1", items, OrderState.WAITING, Millis(5), Millis(6), Millis(70))
+    full = replace(
+        first, id="SO-2", state=OrderState.PLACED, due=Millis(60), reason="why", released_by="ann", tries=2,
+        value=Decimal("22.50"), currency="USD", sent_at=Millis(8), ion_customer="3", ion_order="7", ion_status="NEW",
+    )  # fmt: skip
+    over = replace(first, id="SO-3", state=OrderState.ENDED, due=None, ion_customer="3")
+    async with store.begin() as unit:
+        assert (await unit.order("SO-1"), await unit.order_due(Millis(99)), await unit.next_order_due()) == (
+            None,
+        ) * 3
+        for order in (first, full, over):
+            await unit.save_order(order)
+    async with store.begin() as unit:
+        assert [await unit.order(order.id) for order in (first, full, over)] == [first, full, over]
+        assert await unit.order_due(Millis(59)) is None
+        assert await unit.order_due(Millis(99)) == full
+        assert await unit.next_order_due() == 60
+        assert await unit.list_orders(None, "SO-1", 1) == [full]
+        assert await unit.list_orders(OrderState.ENDED, "", 10) == [over]
+        counts = await unit.count_orders()
+        assert {state: count for state, count in counts.items() if count} == {
+            OrderState.WAITING: 1, OrderState.PLACED: 1, OrderState.ENDED: 1,
+        }  # fmt: skip
+        assert await unit.ion_orders("3") == {"7"}
+        await unit.save_order(replace(full, due=None))
+        assert await unit.next_order_due() == 70
 
 
 async def test_messages_wait_until_they_are_taken_off(store: Store) -> None:

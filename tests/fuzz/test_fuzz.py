@@ -25,7 +25,8 @@ from syncd.core.errors import BadConfiguration, SideError, SyncdError
 from syncd.core.record import Reading, Record, new_record, observe, observe_reading
 from syncd.core.values import Field, Millis, Side
 from syncd.crm.events import EventDecoder
-from syncd.engine.ingest import RawEvent, Refusal, Told, Unusable
+from syncd.engine.ingest import Refusal, Told, Unusable
+from syncd.engine.intake import RawEvent
 from syncd.ion import live, seed
 from syncd.ion.answers import Answer, data_of, error_of
 from syncd.ion.client import IonClient

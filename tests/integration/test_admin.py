@@ -283,7 +283,7 @@ async def test_a_form_that_is_none_is_refused_on_a_page(served: Served) -> None:
 async def test_every_page_escapes_and_says_what_it_may_load(served: Served) -> None:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client:
         await client.post(served.address + "/login", data={"token": TOKEN, "name": "<i>Ida</i>"})
-        for path in ("/", "/customers", "/customers/C1", "/review", "/conflicts", "/plan", "/quarantine",
+        for path in ("/", "/customers", "/customers/C1", "/review", "/conflicts", "/plan", "/quarantine", "/orders",
                      "/dead-letters", "/dead-letters/1", "/customers/nobody", "/dead-letters/99"):  # fmt: skip
             async with client.get(served.address + path) as answer:
                 page = await answer.text()

@@ -14,7 +14,8 @@ from syncd.core.record import new_record
 from syncd.core.values import CrmId, Field, IonId, Millis, Side
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
-from syncd.engine.ingest import Ingest, RawEvent
+from syncd.engine.ingest import Ingest
+from syncd.engine.intake import RawEvent
 from syncd.engine.intents import Intents
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics

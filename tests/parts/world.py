@@ -132,9 +132,15 @@ class Topics:
         # What is sent between two flushes arrives at once, however slowly it is made.
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5_000})
 
-    def send(self, key: str | bytes | None, value: object, headers: list[tuple[str, bytes]] | None = None) -> None:
+    def send(
+        self,
+        key: str | bytes | None,
+        value: object,
+        headers: list[tuple[str, bytes]] | None = None,
+        topic: str | None = None,
+    ) -> None:
         data = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
-        self._producer.produce(self.events, value=data, key=key, headers=headers or [])
+        self._producer.produce(topic or self.events, value=data, key=key, headers=headers or [])
 
     def send_in_transaction(self, key: str, value: object, *, is_committed: bool) -> None:
         """As a CRM with exactly-once delivery does; what is aborted stays in the topic all the same."""

@@ -18,7 +18,17 @@ from tests.system.test_day import customer
 from tests.system.test_undo import asked_of_crm, carry_out, contested_world
 
 TOKEN = "the-console-token"
-PAGES = ("/", "/customers", "/links/import", "/review", "/conflicts", "/plan", "/quarantine", "/dead-letters")
+PAGES = (
+    "/",
+    "/customers",
+    "/links/import",
+    "/review",
+    "/conflicts",
+    "/plan",
+    "/quarantine",
+    "/dead-letters",
+    "/orders",
+)
 
 
 @pytest.fixture(scope="module")

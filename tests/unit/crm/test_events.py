@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from syncd.core.record import DELETED, ION_NOTE, PRESENCE, PRESENT
 from syncd.core.values import Address, Field, Millis
 from syncd.crm.events import EventDecoder
-from syncd.engine.ingest import Decoded, RawEvent, Refusal, Told, Unusable
+from syncd.engine.ingest import Decoded, Refusal, Told, Unusable
+from syncd.engine.intake import RawEvent
 from syncd.mapping import load_mapping
 
 NOW = Millis(1_767_225_600_000)  # 2026-01-01T00:00:00Z

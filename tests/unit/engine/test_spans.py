@@ -6,7 +6,8 @@ import pytest
 
 from syncd.core.values import Millis, Subject
 from syncd.engine import spans
-from syncd.engine.ingest import RawEvent, _trace
+from syncd.engine.ingest import _trace
+from syncd.engine.intake import RawEvent
 
 
 def test_nothing_is_carried_while_traces_are_off() -> None:

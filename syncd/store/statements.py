@@ -1,17 +1,24 @@
-"""Rows that are inserted or else updated.
+"""Statements that all rows need: inserted or else updated, and asked for in chunks.
 
-SQLAlchemy compiles such a statement each time that it is executed, which costs more than its execution: these
-are compiled once, to text.
+SQLAlchemy compiles an upsert each time that it is executed, which costs more than its execution: these are compiled
+once, to text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
 from sqlalchemy import Table, TextClause, text
 from sqlalchemy.dialects import postgresql, sqlite
+
+IN_CHUNK = 10_000
+"""Ids in one IN list; below the parameter limits of both databases."""
+
+
+def chunks(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + IN_CHUNK] for start in range(0, len(ids), IN_CHUNK)]
 
 
 def insert_into(dialect: str, table: Table) -> Any:

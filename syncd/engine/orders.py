@@ -1,0 +1,319 @@
+"""Orders from the CRM to ION: record → **order** → judged → written down → sent → followed until ION is done with it.
+
+An order is money. It is stored as sent, in a transaction that ends before the call begins; a lost answer leaves it
+unknown, and it is looked for in ION before anything is sent again. One replica at a time is at them, an order at a
+time. Each step that matters to the CRM is told it, in the transaction that stores the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import NamedTuple
+
+import structlog
+
+from syncd.core.budget import Lane
+from syncd.core.errors import NotFound, OutcomeUnknown, Rejected, SideError, UserError
+from syncd.core.order import (
+    MAX_TRIES,
+    OVER,
+    UNSENT,
+    Order,
+    OrderState,
+    Seen,
+    Verdict,
+    found_in,
+    judge,
+    settled,
+)
+from syncd.core.values import Millis, Side, subject_of
+from syncd.core.work import DeadLetter, DecisionEntry, Message
+from syncd.engine.intake import RawEvent, dead_letter
+from syncd.engine.ports import Clock, Seller, Store, Unit
+
+SINCE = "orders_since"
+"""The note of when syncd began to take orders with this database."""
+AGAIN_MS = 60_000
+"""An order that waits for something is looked at again after so long; one that ION goes on with, at first."""
+SELDOM_MS = 3_600_000
+REPLACEABLE = (*UNSENT, OrderState.REFUSED, OrderState.DROPPED)
+SKEW_MS = 120_000
+"""ION's clock may be behind ours by so much."""
+
+log = structlog.get_logger()
+
+
+class BadOrder(NamedTuple):
+    """A record that can't be used: what may be kept of it, and which order it was, as far as that can be told."""
+
+    order_id: str | None
+    reason: str
+    detail: str
+    shown: bytes | None
+
+
+ReadOrder = Callable[[RawEvent, Millis], Order | BadOrder]
+
+
+class OrderBook:
+    """Every change of an order goes through here: it is stored, logged, and told the CRM."""
+
+    def __init__(self, describe: Callable[[Order, Millis], Message]) -> None:
+        self._describe = describe
+
+    async def keep(self, unit: Unit, order: Order, before: Order | None, now: Millis) -> None:
+        await unit.save_order(order)
+        if before is not None and _told(order) == _told(before):
+            return
+        detail = {"order": order.id, "ion_order": order.ion_order, "ion_status": order.ion_status}
+        detail |= {"why": order.reason} if order.reason else {}
+        subject = subject_of(Side.CRM, order.customer)
+        what = f"order-{order.state}"
+        await unit.log([DecisionEntry(now, subject, order.customer, order.ion_customer, what, None, detail)])
+        if before is not None and order.state is not OrderState.SENT:
+            await unit.post([self._describe(order, now)])
+
+    async def release(self, unit: Unit, order_id: str, by: str, now: Millis) -> None:
+        """Let an order go that was held, or try one again that was refused."""
+        order = await _known(unit, order_id)
+        if order.state not in (OrderState.HELD, OrderState.REFUSED):
+            raise UserError(f"order {order_id} is {order.state}: only one that is held or refused can be released")
+        free = replace(order.moved_to(OrderState.WAITING, now, now), released_by=by, tries=0)
+        await self.keep(unit, free, order, now)
+        await _steered(unit, free, "order-released", by, now)
+
+    async def drop(self, unit: Unit, order_id: str, by: str, now: Millis) -> None:
+        """Say no to an order that was not sent."""
+        order = await _known(unit, order_id)
+        if order.state not in UNSENT:
+            raise UserError(f"order {order_id} is {order.state}: only one that was not sent can be dropped")
+        await self.keep(unit, order.moved_to(OrderState.DROPPED, now, None, f"{by} said no"), order, now)
+        await _steered(unit, order, "order-stopped", by, now)
+
+
+class OrderIntake:
+    """Takes in what the CRM orders: the same id is the same order."""
+
+    def __init__(self, book: OrderBook, read: ReadOrder, refuse: Callable[[str, str, Millis], Message]) -> None:
+        self._book = book
+        self._read = read
+        self._refuse = refuse
+
+    async def take(self, unit: Unit, events: Sequence[RawEvent], now: Millis) -> list[DeadLetter]:
+        letters = []
+        for event in events:
+            told = self._read(event, now)
+            if isinstance(told, BadOrder):
+                letters.append(dead_letter(event._replace(value=told.shown), told.reason, told.detail, now))
+                if told.order_id is not None:
+                    await unit.post([self._refuse(told.order_id, told.detail, now)])
+            else:
+                await self._take(unit, told, now)
+        return letters
+
+    async def _take(self, unit: Unit, order: Order, now: Millis) -> None:
+        known = await unit.order(order.id)
+        if known is None:
+            await self._book.keep(unit, order, None, now)
+        elif known.state in REPLACEABLE:  # it is not in ION: what differs takes its place, and is judged anew
+            if (known.customer, known.items) != (order.customer, order.items):
+                await self._book.keep(unit, order, known, now)
+        elif (known.customer, known.bare_items) != (order.customer, order.bare_items):
+            why = "it was sent already, and is not changed: what is different needs an order of its own"
+            await self._book.keep(unit, replace(known, reason=why), known, now)
+
+
+class Orders:
+    def __init__(
+        self, store: Store, seller: Seller, clock: Clock, book: OrderBook, limit: Decimal, settle_ms: int
+    ) -> None:
+        """``limit``: what an order may cost without a person. ``settle_ms``: no call is under way for longer."""
+        self._store = store
+        self._seller = seller
+        self._clock = clock
+        self._book = book
+        self._limit = limit
+        self._settle_ms = settle_ms
+
+    async def begin(self) -> None:
+        """Orders are taken with this database from now on, or were already."""
+        async with self._store.begin() as unit:
+            if await unit.note(SINCE) is None:
+                await unit.save_note(SINCE, str(self._clock.now()))
+
+    async def work(self, is_over: Callable[[], bool]) -> None:
+        """Do all that is due."""
+        while not is_over():
+            async with self._store.begin() as unit:
+                order = await unit.order_due(self._clock.now())
+            if order is None:
+                return
+            await self._step(order)
+
+    async def next_due(self) -> Millis | None:
+        async with self._store.begin() as unit:
+            return await unit.next_order_due()
+
+    async def _step(self, order: Order) -> None:
+        try:
+            match order.state:
+                case OrderState.WAITING:
+                    await self._send(order)
+                case OrderState.SENT:  # whoever sent it is gone: we have the lease
+                    await self._move(order, lambda known: self._lost(known, "its sender is gone"))
+                case OrderState.UNKNOWN:
+                    await self._find(order)
+                case OrderState.PLACED:
+                    await self._follow(order)
+                case _:
+                    await self._move(order, lambda known: replace(known, due=None))
+        except SideError as error:  # nothing was sent
+            log.warning("order_waits", order=order.id, reason=error.sentence)
+            wait_ms = SELDOM_MS if isinstance(error, Rejected) else AGAIN_MS
+            await self._move(order, lambda known: replace(known, due=Millis(self._clock.now() + wait_ms)))
+
+    # -- not sent
+
+    async def _send(self, order: Order) -> None:
+        judged = await self._judge(order.id)
+        if judged is None:
+            return
+        if await self._seller.is_told_references():  # a database that was lost forgets what it has sent
+            seen = await self._seller.placed(judged, Millis(judged.at - SKEW_MS))
+            if named := [one for one in seen if one.is_named]:
+                await self._settle(judged, found_in(named, ()))
+                return
+        async with self._seller.slots(Lane.OPERATOR, 1) as slots:
+            sent = await self._write_down(judged)
+            if sent is None:
+                return
+            try:
+                seen_at_once = await self._seller.place(sent, slots, sent.send_by)
+            except (SideError, UserError) as error:
+                await self._record_failure(sent, error)
+            else:
+                await self._settle(sent, seen_at_once)
+
+    async def _judge(self, order_id: str) -> Order | None:
+        """The order, if it may go now; what else becomes of it is stored."""
+        async with self._store.begin() as unit:
+            now = self._clock.now()
+            order = await unit.order(order_id)
+            if order is None or order.state is not OrderState.WAITING:
+                return None
+            link = (await unit.links(Side.CRM, [order.customer])).get(order.customer)
+            products = await unit.products({item.product for item in order.items if item.product})
+            since = Millis(int(await unit.note(SINCE) or now))
+            verdict = judge(order, link.ion_id if link else None, products, since, self._limit)
+            judged = replace(
+                order,
+                value=verdict.value,
+                currency=verdict.currency,
+                ion_customer=link.ion_id if link else None,
+            )
+            is_paused = (await unit.guard_state()).paused_since is not None
+            if is_paused and verdict.state is OrderState.SENT:
+                verdict = Verdict(OrderState.WAITING, "writes are paused")
+            if verdict.state is OrderState.SENT:
+                await unit.save_order(judged)
+                return judged
+            is_held = verdict.state is OrderState.HELD
+            waits = replace(judged, due=Millis(now + AGAIN_MS), reason=verdict.reason)
+            after = judged.moved_to(OrderState.HELD, now, None, verdict.reason) if is_held else waits
+            await self._book.keep(unit, after, order, now)
+            return None
+
+    async def _write_down(self, judged: Order) -> Order | None:
+        """From here on it may be in ION. ``None``: it is not what was judged any more."""
+        async with self._store.begin() as unit:
+            now = self._clock.now()
+            order = await unit.order(judged.id)
+            if order != judged or (await unit.guard_state()).paused_since is not None:
+                return None
+            sent = order.moved_to(OrderState.SENT, now, now)
+            sent = replace(sent, tries=order.tries + 1, sent_at=now)
+            await self._book.keep(unit, sent, order, now)
+            return sent
+
+    async def _record_failure(self, sent: Order, error: SideError | UserError) -> None:
+        now = self._clock.now()
+        if isinstance(error, OutcomeUnknown):
+            await self._move(sent, lambda known: self._lost(known, error.sentence))
+        elif isinstance(error, Rejected | UserError):
+            await self._move(sent, lambda known: known.moved_to(OrderState.REFUSED, now, None, error.sentence))
+        else:  # refused before it was looked at: certainly not applied
+            due = Millis(now + AGAIN_MS)
+            await self._move(
+                sent,
+                lambda known: replace(
+                    known.moved_to(OrderState.WAITING, now, due, error.sentence), tries=known.tries - 1
+                ),
+            )
+
+    def _lost(self, order: Order, reason: str) -> Order:
+        now = self._clock.now()
+        return order.moved_to(OrderState.UNKNOWN, now, self._settled_at(order), reason)
+
+    def _settled_at(self, order: Order) -> Millis:
+        """From then on no call of this order's is under way any more, whoever began it."""
+        return Millis(max(self._clock.now(), order.send_by + self._settle_ms))
+
+    # -- sent
+
+    async def _find(self, order: Order) -> None:
+        """Its answer was lost: is it in ION?"""
+        seen = await self._seller.placed(order, Millis((order.sent_at or order.at) - SKEW_MS))
+        async with self._store.begin() as unit:
+            taken = await unit.ion_orders(order.ion_customer or "")
+        await self._settle(order, found_in(seen, taken))
+
+    async def _settle(self, order: Order, found: Seen | str | None) -> None:
+        now = self._clock.now()
+
+        def after(known: Order) -> Order:
+            if isinstance(found, Seen):
+                return settled(known, found, now, self._look_at(known, now))
+            if found is not None:
+                return known.moved_to(OrderState.HELD, now, None, found)
+            if known.tries >= MAX_TRIES:
+                why = f"it was lost {known.tries} times, and is not in ION: look there, then release it"
+                return known.moved_to(OrderState.HELD, now, None, why)
+            return known.moved_to(OrderState.WAITING, now, now)
+
+        await self._move(order, after)
+
+    async def _follow(self, order: Order) -> None:
+        seen = await self._seller.look(order)
+        now = self._clock.now()
+        await self._move(order, lambda known: settled(known, seen, now, self._look_at(known, now)))
+
+    def _look_at(self, order: Order, now: Millis) -> Millis:
+        """The longer it stays as it is, the less often it is looked at."""
+        return Millis(now + min(SELDOM_MS, max(AGAIN_MS, (now - order.changed_at) // 4)))
+
+    async def _move(self, order: Order, step: Callable[[Order], Order]) -> None:
+        """One step, from the state that it was seen in; where another has made one meanwhile, that one stands."""
+        async with self._store.begin() as unit:
+            known = await unit.order(order.id)
+            if known is None or known.state in OVER or (known.state, known.tries) != (order.state, order.tries):
+                return
+            await self._book.keep(unit, step(known), known, self._clock.now())
+
+
+def _told(order: Order) -> tuple[object, ...]:
+    return order.state, order.ion_order, order.ion_status, order.reason
+
+
+async def _known(unit: Unit, order_id: str) -> Order:
+    order = await unit.order(order_id)
+    if order is None:
+        raise NotFound(f"the CRM has sent no order {order_id}: `syncd ion orders incoming` shows those it has")
+    return order
+
+
+async def _steered(unit: Unit, order: Order, what: str, by: str, now: Millis) -> None:
+    subject = subject_of(Side.CRM, order.customer)
+    detail = {"by": by, "order": order.id}
+    await unit.log([DecisionEntry(now, subject, order.customer, order.ion_customer, what, None, detail)])
