@@ -95,6 +95,7 @@ async def first_contact(url: str) -> str:
         "SYNCD_ION__ACCOUNT_ID": "20481",
         "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
         "SYNCD_ION__CALLS_PER_MINUTE": "10000",
+        "SYNCD_SUBSCRIPTIONS__INTERVAL_SECONDS": "0",
     }
     settings, _ = load(None, environ)
     clock, mapping, posts = machine_clock(), load_mapping(None), Nowhere()
@@ -107,6 +108,7 @@ async def first_contact(url: str) -> str:
         reader=None,
         read_events=Events,
         read_orders=None,
+        read_contracts=None,
         fingerprint=lambda data: "0",
         rng=rng,
         owner="bench",

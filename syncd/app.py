@@ -100,19 +100,23 @@ def kafka_access(settings: Settings) -> KafkaAccess:
 
 def topics(settings: Settings) -> dict[str, bool]:
     """Name to whether it is compacted."""
-    return {**needed_topics(settings), settings.kafka.products_topic: True}
+    kafka = settings.kafka
+    told = {kafka.products_topic: True, kafka.subscriptions_topic: True, kafka.drift_topic: False}
+    return {**needed_topics(settings), **told}
 
 
 def needed_topics(settings: Settings) -> dict[str, bool]:
     """Those without which customers can't be synced; the others are for who uses what they are for."""
     kafka = settings.kafka
     orders = {kafka.orders_topic: False, kafka.order_status_topic: False} if kafka.orders_topic else {}
+    contracts = {kafka.contracts_topic: True} if kafka.contracts_topic else {}
     return {
         kafka.events_topic: False,
         kafka.commands_topic: False,
         kafka.links_topic: True,
         kafka.dead_letters_topic: False,
         **orders,
+        **contracts,
     }
 
 
@@ -205,6 +209,9 @@ async def _run_daemon(settings: Settings, loop: asyncio.AbstractEventLoop) -> No
             reader=rest,
             read_events=read(kafka.events_topic, kafka.group_id),
             read_orders=read(kafka.orders_topic, f"{kafka.group_id}.orders") if kafka.orders_topic else None,
+            read_contracts=read(kafka.contracts_topic, f"{kafka.group_id}.contracts")
+            if kafka.contracts_topic
+            else None,
             fingerprint=store.fingerprint,
             rng=Random(),
             owner=owner,

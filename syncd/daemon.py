@@ -20,6 +20,7 @@ from typing import Protocol
 import structlog
 
 from syncd import __version__
+from syncd.chores import import_products, snapshot_licences
 from syncd.core.budget import Ledger
 from syncd.core.errors import BadConfiguration, SideError, StoreConflict, Unauthorised
 from syncd.core.guard import Limits, Tally
@@ -27,9 +28,10 @@ from syncd.core.link import LinkState
 from syncd.core.listing import SweepOutcome
 from syncd.core.policy import Dialect, Policy
 from syncd.core.values import Millis
-from syncd.core.work import CATCH_UP, ORDERS, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
+from syncd.core.work import CATCH_UP, CHORES, ORDERS, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
+from syncd.crm.licences import read_contract
 from syncd.crm.orders import order_message, read_order, refusal_message
 from syncd.engine import spans
 from syncd.engine.catch_up import CatchUp
@@ -41,8 +43,9 @@ from syncd.engine.desk import Desk
 from syncd.engine.facts import Facts
 from syncd.engine.guard import Guard
 from syncd.engine.ingest import Ingest
-from syncd.engine.intake import DescribeLetter, Intake, Records
+from syncd.engine.intake import DescribeLetter, Intake, Records, Take
 from syncd.engine.intents import Intents
+from syncd.engine.licences import ContractIntake
 from syncd.engine.links import Fingerprint, LinkBook
 from syncd.engine.orders import OrderBook, OrderIntake, Orders
 from syncd.engine.pairing import Pairing
@@ -57,6 +60,7 @@ from syncd.engine.verify import Verifier, by_standing
 from syncd.engine.workers import LEASE_MS, Wakes, Workers
 from syncd.ion.client import IonClient
 from syncd.ion.gate import BudgetGate
+from syncd.ion.market import Market
 from syncd.ion.oauth import Credentials, paste
 from syncd.ion.orders import IonSeller
 from syncd.ion.wire import Wire
@@ -72,6 +76,7 @@ DRAIN_SECONDS = 25.0
 JUDGE_SECONDS = 0.2
 RESCORE_LOOK_SECONDS = 60.0
 VERIFY_LOOK_SECONDS, VERIFY_AGAIN_SECONDS = 30.0, 600.0
+CHORE_LOOK_SECONDS, FIRST_CHORE_MS = 60.0, 3_600_000
 LEADER_SECONDS = 5.0
 """How often the leader's lease is renewed, and others ask whether it has run out."""
 
@@ -100,7 +105,8 @@ class Outside:
     """A CRM that can be asked what it holds, where there is one."""
     read_events: Callable[[Intake, Progress], Events]
     read_orders: Callable[[Intake, Progress], Events] | None
-    """Where the CRM's orders are read from, where they are taken."""
+    """Where the CRM's orders are read from, where they are taken; and its contracts, where it tells them."""
+    read_contracts: Callable[[Intake, Progress], Events] | None
     fingerprint: Fingerprint
     rng: Random
     owner: str
@@ -121,7 +127,9 @@ class Parts:
     ion: IonClient
     events: Events
     order_events: Events | None
+    contract_events: Events | None
     orders: Orders
+    market: Market
     crowds: Crowds
     sweeper: Sweeper
     catch_up: CatchUp | None
@@ -154,10 +162,16 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         metrics.kafka_lag(settings.kafka.events_topic, lags)
         facts.has_joined = True
 
-    order_book = make_order_book(settings)
-    take = OrderIntake(order_book, read_order, partial(refusal_message, settings.kafka.order_status_topic)).take
-    order_intake = Records(store, clock, metrics, "order", take, describe_letters(settings))
-    on_order_progress = partial(metrics.kafka_lag, settings.kafka.orders_topic or "")
+    order_book, kafka = make_order_book(settings), settings.kafka
+
+    def beside(
+        read: Callable[[Intake, Progress], Events] | None, topic: str | None, form: str, take: Take
+    ) -> Events | None:
+        records = Records(store, clock, metrics, form, take, describe_letters(settings))
+        return read(records, partial(metrics.kafka_lag, topic or "")) if read else None
+
+    take_orders = OrderIntake(order_book, read_order, partial(refusal_message, kafka.order_status_topic)).take
+    take_contracts = ContractIntake(read_contract).take
     return Parts(
         settings,
         outside,
@@ -167,8 +181,10 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         gate,
         ion,
         outside.read_events(ingest, on_progress),
-        outside.read_orders(order_intake, on_order_progress) if outside.read_orders else None,
+        beside(outside.read_orders, kafka.orders_topic, "order", take_orders),
+        beside(outside.read_contracts, kafka.contracts_topic, "contract", take_contracts),
         Orders(store, IonSeller(ion, store), clock, order_book, settings.orders.max_value, settle_ms),
+        Market(ion, store),
         crowds,
         Sweeper(store, ion, clock, facts, metrics, crowds),
         CatchUp(store, outside.reader, clock) if outside.reader else None,
@@ -311,6 +327,7 @@ class Daemon:
                     "send_messages": self._send_messages,
                     "send_commands": self._send_commands,
                     "guard": self._judge,
+                    "chores": self._do_chores,
                     "measure": self._measure,
                 }.items()
             ]
@@ -321,6 +338,8 @@ class Daemon:
             ]
             if parts.order_events is not None:
                 endless.append(tasks.create_task(forever("read_orders", self._read_orders, self._clock)))
+            if parts.contract_events is not None:
+                endless.append(tasks.create_task(forever("read_contracts", parts.contract_events.run, self._clock)))
             await self._stopping.wait()
             parts.workers.drain()
             await asyncio.wait(working, timeout=DRAIN_SECONDS)
@@ -338,7 +357,7 @@ class Daemon:
                 tokens = await unit.tokens()
         except Exception as error:
             return {"database": f"the database can't be used: {type(error).__name__}"}
-        for events in (parts.order_events, parts.events):
+        for events in (parts.contract_events, parts.order_events, parts.events):
             if events is not None and events.problem is not None:
                 found["kafka"] = events.problem
         if parts.gate.circuit.is_open:
@@ -484,6 +503,55 @@ class Daemon:
         counts = by_standing(verdict.differences)
         say("verified", customers=verdict.customers, equal=verdict.equal, unseen=len(verdict.unseen), **counts)
 
+    async def _do_chores(self) -> None:
+        """One replica imports the catalogue and takes snapshots of licences, seldom."""
+        settings = self._parts.settings
+        intervals = {
+            self._import_products: settings.catalogue.interval_seconds,
+            self._snapshot_licences: settings.subscriptions.interval_seconds,
+        }
+        chores = [(work, seconds) for work, seconds in intervals.items() if seconds]
+        while chores:
+            await self._clock.sleep(min(CHORE_LOOK_SECONDS, *(seconds for _, seconds in chores)))
+            if self._parts.facts.policy is None or not await self._lease(CHORES):
+                continue
+            for work, seconds in chores:
+                if await self._is_due(work.__name__.strip("_"), int(seconds * 1000)):
+                    await self._leased(CHORES, work)
+        await asyncio.Event().wait()
+
+    async def _is_due(self, chore: str, interval_ms: int) -> bool:
+        """Says that it is done now: what fails is tried again after another interval, or by hand."""
+        note, now = f"last {chore}", self._clock.now()
+        async with self._store.begin() as unit:
+            last = await unit.note(note)
+            if last is None:  # customers come first where everything is new
+                await unit.save_note(note, str(now - interval_ms + min(interval_ms, FIRST_CHORE_MS)))
+                return False
+            if now < int(last) + interval_ms:
+                return False
+            await unit.save_note(note, str(now))
+            return True
+
+    async def _import_products(self) -> None:
+        parts, store = self._parts, self._store
+        try:
+            done, problems = await import_products(parts.market, store, parts.settings.kafka)
+        except SideError as error:
+            log.warning("products_not_imported", reason=error.sentence)
+            return
+        log.info("products_imported", listed=done.listed, new=done.new, changed=done.changed, left_out=len(problems))
+
+    async def _snapshot_licences(self) -> None:
+        parts, store = self._parts, self._store
+        try:
+            done, problems = await snapshot_licences(parts.market, store, parts.settings.kafka)
+        except SideError as error:
+            log.warning("licences_not_listed", reason=error.sentence)
+            return
+        moves = {"seats": done.seats, "added": done.added, "removed": done.removed}
+        log.info("licences_listed", subscriptions=done.subscriptions, **moves, left_out=len(problems))
+
     async def _sweep_once(self) -> None:
         parts = self._parts
         try:
@@ -573,7 +641,7 @@ class Daemon:
         except (TimeoutError, SideError):
             log.warning("messages_wait", reason="Kafka takes no messages; they wait in the store")
         async with self._store.begin() as unit:
-            for name in (SWEEP, VERIFY, CATCH_UP, ORDERS):
+            for name in (SWEEP, VERIFY, CATCH_UP, ORDERS, CHORES):
                 await unit.unlease(name, self._owner)
 
     async def _measure(self) -> None:
@@ -609,6 +677,13 @@ def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
         metrics.links.labels(state.value).set(status.links.get(state.value, 0))
     for name, count in status.orders.items():
         metrics.orders.labels(name).set(count)
+    metrics.licence_seats.clear()  # a vendor may be gone
+    for name, seats in status.licence_seats.items():
+        metrics.licence_seats.labels(name).set(seats)
+    for name, seats in status.licence_drift.items():
+        metrics.licence_drift.labels(name).set(seats)
+    if status.snapshot_age_seconds is not None:
+        metrics.snapshot_age_seconds.set(status.snapshot_age_seconds)
     metrics.unknown_outcomes.set(status.unknown_outcomes)
     metrics.held_changes.set(status.held_changes)
     metrics.guard_closed.labels("held").set(int(bool(status.held_reason)))

@@ -63,6 +63,9 @@ class Metrics:
         self.oldest_unverified_seconds = gauge(
             "oldest_unverified_seconds", "How long one linked customer or another has not been proven equal"
         )
+        self.licence_seats = gauge("licence_seats", "Active seats in the newest snapshot", "vendor")
+        self.licence_drift = gauge("licence_drift_seats", "Seats that moved in the newest snapshot", "direction")
+        self.snapshot_age_seconds = gauge("snapshot_age_seconds", "Since the newest snapshot of licences began")
         self.orders = gauge("orders", "Orders from the CRM by state", "state")
         self.token_expires_seconds = gauge("token_expires_seconds", "Life left in the refresh token")
         self.leader = gauge("leader", "1 where this replica sweeps")
@@ -74,6 +77,7 @@ class Metrics:
             self.incomplete_customers,
             self.oldest_unverified_seconds,
             self.quarantined_customers,
+            self.snapshot_age_seconds,
             self.sweep_age_seconds,
             self.token_expires_seconds,
             self.unknown_outcomes,

@@ -73,6 +73,13 @@ class Kafka(Section):
         examples=["crm.orders"],
     )
     order_status_topic: str = Field("syncd.orders", description="What becomes of those orders")
+    contracts_topic: OptionalText = Field(
+        None,
+        description="Seats under contract, from the CRM; without it none are compared",
+        examples=["crm.contracts"],
+    )
+    subscriptions_topic: str = Field("syncd.subscriptions", description="Compacted; what customers are subscribed to")
+    drift_topic: str = Field("syncd.licence-drift", description="How seats moved between two snapshots")
     create_topics: bool = Field(False, description="Create missing topics with sane settings")
 
 
@@ -141,6 +148,18 @@ class Guard(Section):
     max_percent: int = Field(30, ge=0, le=100, description="Of linked customers, once there are 50")
 
 
+class Catalogue(Section):
+    interval_seconds: float = Field(
+        0, ge=0, description="From one import of the catalogue to the next; 0 = only by `syncd ion products import`"
+    )
+
+
+class Subscriptions(Section):
+    interval_seconds: float = Field(
+        604_800, ge=0, description="From one snapshot of all licences to the next; 0 = only by command"
+    )
+
+
 class Orders(Section):
     max_value: Decimal = Field(
         Decimal(1000),
@@ -183,6 +202,8 @@ class Settings(BaseSettings):
     crm: Crm = Crm()  # type: ignore[call-arg]
     sync: Sync = Sync()  # type: ignore[call-arg]
     guard: Guard = Guard()  # type: ignore[call-arg]
+    catalogue: Catalogue = Catalogue()  # type: ignore[call-arg]
+    subscriptions: Subscriptions = Subscriptions()  # type: ignore[call-arg]
     orders: Orders = Orders()  # type: ignore[call-arg]
     mapping_file: OptionalPath = Field(None, description="Field paths, directions, converters, value tables")
     secret_key: OptionalSecret = Field(

@@ -164,6 +164,7 @@ class Run:
                 "SYNCD_ION__CALLS_PER_MINUTE": str(calls_per_minute),
                 "SYNCD_POLL__INTERVAL_SECONDS": str(POLL_SECONDS),
                 "SYNCD_RESCORE__INTERVAL_SECONDS": "300",
+                "SYNCD_SUBSCRIPTIONS__INTERVAL_SECONDS": "0",  # the simulated ION has none here
                 "SYNCD_GUARD__MAX_CREATES": str(limits[0]),
                 "SYNCD_GUARD__MAX_UPDATES": str(limits[1]),
             },
@@ -183,6 +184,7 @@ class Run:
             reader=None,
             read_events=partial(SimEvents, world, process, settings.kafka.events_topic),
             read_orders=None,
+            read_contracts=None,
             fingerprint=no_fingerprint,
             rng=Random(f"{process.name} {self._seed} {world.now()}"),
             owner=process.name,

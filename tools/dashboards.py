@@ -85,6 +85,17 @@ SET_ASIDE = lines(
 
 ORDERS = lines("Orders of the CRM", "short", {"{{state}}": "max by (state) (syncd_orders{SCOPE})"})
 
+SEATS = lines("Active seats, by vendor", "short", {"{{vendor}}": "max by (vendor) (syncd_licence_seats{SCOPE})"})
+
+SEATS_MOVED = lines(
+    "Seats that moved in the last snapshot",
+    "short",
+    {"{{direction}}": "max by (direction) (syncd_licence_drift_seats{SCOPE})"},
+)
+SNAPSHOT = lines(
+    "Age of the snapshot of licences", "s", {"age": "min(syncd_snapshot_age_seconds{SCOPE})"}, (14 * DAY, AMBER)
+)
+
 BOARDS: Mapping[str, tuple[str, Mapping[str, tuple[Panel, ...]]]] = {
     "overview": (
         "syncd: overview",
@@ -112,7 +123,8 @@ BOARDS: Mapping[str, tuple[str, Mapping[str, tuple[Panel, ...]]]] = {
                     (1_800, RED),
                 ),
             ),
-            "What it costs and what it meets": (LANES, CONFLICTS, SET_ASIDE, ORDERS),
+            "What it costs and what it meets": (LANES, CONFLICTS, SET_ASIDE),
+            "Beside customer sync": (ORDERS, SEATS, SEATS_MOVED, SNAPSHOT),
             "Steering": (
                 lines(
                     "The guard is closed", "short", {"{{why}}": "max by (why) (syncd_guard_closed{SCOPE})"}, (1, RED)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, S
 
 from syncd.admin import views
 from syncd.admin.link_file import read_links
-from syncd.core.errors import UserError
+from syncd.core.errors import NotFound, UserError
 from syncd.core.instants import instant
 from syncd.core.link import LinkState
 from syncd.core.order import OrderState
@@ -115,6 +115,11 @@ class Orders(Page):
 class Order(Question):
     order: Id
     """The CRM's id."""
+
+
+class Licences(Question):
+    since: Time | None = None
+    """What moved since then; else in the newest snapshot."""
 
 
 class Planned(Question):
@@ -332,6 +337,13 @@ async def drop_order(desk: Desk, ask: Order, by: str) -> Done:
     return Done(done=True)
 
 
+async def licences(desk: Desk, ask: Licences, by: str) -> views.Licences:
+    found = await desk.licences(ask.since)
+    if found is None:
+        raise NotFound("there is no snapshot of the licences yet")
+    return views.Licences.of(found)
+
+
 GET, POST, DELETE = "GET", "POST", "DELETE"
 OPERATIONS = (
     Operation(GET, "/v1/status", "How things stand", Nothing, views.Status, status),
@@ -359,6 +371,7 @@ OPERATIONS = (
     Operation(GET, "/v1/dead-letters/{letter}", "One of them, as it came", Letter, views.DeadLetter, dead_letter),
     Operation(POST, "/v1/dead-letters/{letter}/redrive", "Try it again", Letter, Redriven, redrive),
     Operation(POST, "/v1/redrive", "Try all again", Nothing, dict[int, str | None], redrive_all),
+    Operation(GET, "/v1/licences", "Seats: the newest snapshot, and what moved", Licences, views.Licences, licences),
     Operation(GET, "/v1/orders", "Orders of the CRM", Orders, list[views.Order], list_orders),
     Operation(POST, "/v1/orders/{order}/release", "Let an order go, or try again", Order, Done, release_order),
     Operation(POST, "/v1/orders/{order}/drop", "Say no to an order", Order, Done, drop_order),

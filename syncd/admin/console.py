@@ -183,6 +183,11 @@ async def show_orders(desk: Desk, query: Query) -> dict[str, Any]:
     return {"orders": views.many(views.Order, found), "state": state, "states": list(OrderState)}
 
 
+async def show_licences(desk: Desk, _: Query) -> dict[str, Any]:
+    found = await desk.licences()
+    return {"licences": None if found is None else views.Licences.of(found)}
+
+
 PAGES = (
     PageOf("/", "overview.html", "Overview", show_overview, "1"),
     PageOf("/customers", "customers.html", "Customers", show_customers, "2"),
@@ -192,6 +197,7 @@ PAGES = (
     PageOf("/quarantine", "quarantine.html", "Quarantine", show_quarantine, "6"),
     PageOf("/dead-letters", "letters.html", "Dead letters", show_letters, "7"),
     PageOf("/orders", "orders.html", "Orders", show_orders, "8"),
+    PageOf("/licences", "licences.html", "Licences", show_licences, "9"),
     PageOf("/links/import", "import.html", "Links from a file", show_import),
     PageOf("/customers/{customer}", "customer.html", "Customer", show_customer),
     PageOf("/dead-letters/{letter}", "letter.html", "Dead letter", show_letter),

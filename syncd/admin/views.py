@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from syncd.core import decide, intent, link, match, order, plan, record, values, verify, work
+from syncd.core import decide, intent, licences, link, match, order, plan, record, values, verify, work
 from syncd.core.instants import when
 from syncd.engine import desk, explain, quarantine, review
+from syncd.engine import licences as snapshots
 from syncd.engine import status as state
 
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -480,13 +482,107 @@ class Order(View):
             state=known.state,
             reason=known.reason,
             since=when(known.changed_at),
-            value=None if known.value is None else order.money(known.value),
+            value=_money(known.value),
             currency=known.currency,
             ion_order=known.ion_order,
             ion_status=known.ion_status,
             items=[
                 " ".join(filter(None, (f"{item.quantity} ×", item.product, item.sku, item.plan, item.subscription)))
                 for item in known.items
+            ],
+        )
+
+
+class Roll(View):
+    """One SKU over all customers. Money is a decimal number as text, for one billing cycle; null: not known."""
+
+    vendor: str
+    sku: str
+    name: str
+    customers: int
+    seats: int
+    cost: str | None
+    revenue: str | None
+    margin: str | None
+    currency: str | None
+
+    @classmethod
+    def of(cls, roll: licences.Roll) -> Self:
+        plain = {name: getattr(roll, name) for name in ("vendor", "sku", "name", "customers", "seats", "currency")}
+        return cls(**plain, cost=_money(roll.cost), revenue=_money(roll.revenue), margin=_money(roll.margin))
+
+
+class Drift(View):
+    """How one subscription's active seats moved."""
+
+    at: Instant
+    kind: licences.DriftKind
+    subscription: str
+    customer: str | None
+    """The CRM's id, where the customer is linked."""
+    ion_customer: str
+    company: str
+    vendor: str
+    sku: str
+    was: int
+    seats: int
+
+
+class Gap(View):
+    """Seats in ION that are not what the CRM has under contract."""
+
+    customer: str | None
+    ion_customer: str | None
+    company: str
+    sku: str
+    contracted: int
+    seats: int
+
+
+class Licences(View):
+    """The newest snapshot, what moved, and what is not under contract."""
+
+    at: Instant
+    before: Instant | None
+    subscriptions: int
+    seats: int
+    skus: list[Roll]
+    drift: list[Drift]
+    gaps: list[Gap]
+
+    @classmethod
+    def of(cls, found: snapshots.Change) -> Self:
+        return cls(
+            at=when(found.snapshot.at),
+            before=when(found.before.at) if found.before else None,
+            subscriptions=found.snapshot.subscriptions,
+            seats=found.snapshot.seats,
+            skus=many(Roll, found.snapshot.rolls),
+            drift=[
+                Drift(
+                    at=when(one.at),
+                    kind=one.kind,
+                    subscription=one.subscription.id,
+                    customer=found.names.get(one.subscription.ion_customer),
+                    ion_customer=one.subscription.ion_customer,
+                    company=found.companies.get(one.subscription.ion_customer, ""),
+                    vendor=one.subscription.vendor or "",
+                    sku=one.subscription.sku,
+                    was=one.was,
+                    seats=one.seats,
+                )
+                for one in found.drift
+            ],
+            gaps=[
+                Gap(
+                    customer=gap.customer,
+                    ion_customer=gap.ion_customer,
+                    company=found.companies.get(gap.ion_customer or "", ""),
+                    sku=gap.sku,
+                    contracted=gap.contracted,
+                    seats=gap.seats,
+                )
+                for gap in found.gaps
             ],
         )
 
@@ -517,6 +613,9 @@ class Status(View):
     oldest_unverified_seconds: float | None
     offsets: dict[str, dict[int, int]]
     orders: dict[str, int]
+    licence_seats: dict[str, int]
+    licence_drift: dict[str, int]
+    snapshot_age_seconds: float | None
 
     @classmethod
     def of(cls, found: state.Status) -> Self:
@@ -526,6 +625,10 @@ class Status(View):
 
 def many(view: Any, found: Iterable[Any]) -> list[Any]:
     return [view.of(one) for one in found]
+
+
+def _money(amount: Decimal | None) -> str | None:
+    return None if amount is None else order.money(amount)
 
 
 def _plain(value: values.Value) -> JsonValue:

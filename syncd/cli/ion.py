@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -18,6 +17,7 @@ from syncd.cli.output import (
     person,
     print_json,
     print_table,
+    print_view,
     print_views,
     progress,
     with_desk,
@@ -25,9 +25,10 @@ from syncd.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from syncd.core.catalogue import Price, Product
+    from syncd.chores import DoneImport, DoneSnapshot
+    from syncd.core.catalogue import Price
     from syncd.core.policy import Dialect
-    from syncd.engine.catalogue import Imported
+    from syncd.engine.licences import Change
     from syncd.ion.market import Market
     from syncd.settings import Settings
     from syncd.store.sql import SqlStore
@@ -141,40 +142,27 @@ def import_products(context: typer.Context, as_json: AsJson = False) -> None:
     The daemon sends what is to be told. It can be broken off and begun again; after the first time only changes
     are told.
     """
-    done, calls, problems = _imported(context)
+    from syncd.chores import import_products
+
+    async def work(market: Market, store: SqlStore, settings: Settings) -> tuple[DoneImport, int]:
+        with progress("products") as tell:
+            done = await import_products(market, store, settings.kafka, lambda listed: tell(listed, None))
+        return done, market.calls
+
+    (done, problems), calls = _with_market(context, work)
     if as_json:
         print_json({**asdict(done), "calls": calls, "problems": problems})
         return
-    for problem in problems:
-        typer.echo(f"left out: {problem}", err=True)
+    _left_out(problems)
     typer.echo(
         f"{done.listed} products listed in {calls} calls: {done.new} new, {done.changed} changed,"
         f" {done.prices} prices moved."
     )
 
 
-def _imported(context: typer.Context) -> tuple[Imported, int, list[str]]:
-    problems: list[str] = []
-
-    async def work(market: Market, store: SqlStore, settings: Settings) -> tuple[Imported, int]:
-        from syncd.crm.catalogue import product_message
-        from syncd.engine.catalogue import import_catalogue
-        from syncd.ion.catalogue import read_product
-
-        dialect = await market.dialect()
-
-        async def pages() -> AsyncIterator[list[Product]]:
-            async for rows in market.pages("products list"):
-                read = [read_product(row, dialect) for row in rows]
-                problems.extend(problem for one in read for problem in one.problems)
-                yield [one.product for one in read if one.product is not None and not one.problems]
-
-        describe = partial(product_message, settings.kafka.products_topic)
-        with progress("products") as tell:
-            done = await import_catalogue(store, pages(), describe, lambda so_far: tell(so_far.listed, None))
-        return done, market.calls
-
-    return *_with_market(context, work), problems
+def _left_out(problems: list[str]) -> None:
+    for problem in problems:
+        typer.echo(f"left out: {problem}", err=True)
 
 
 @products.command("prices")
@@ -349,6 +337,84 @@ def update_subscription(
     told = {**(_body(data) if data else {}), **{name: to for name, to in changes.items() if to is not None}}
     found = _with_market(context, lambda market, *_: market.update_subscription(customer, subscription, told))
     _show(found, as_json)
+
+
+@subscriptions.command("snapshot")
+def snapshot(context: typer.Context, as_json: AsJson = False) -> None:
+    """Read all subscriptions into the database, and tell on their topics what moved since the last time.
+
+    The daemon does so once a week; it can be broken off and begun again. One call a page; in the seed dialect one a
+    customer.
+    """
+    from syncd.chores import snapshot_licences
+
+    async def work(market: Market, store: SqlStore, settings: Settings) -> DoneSnapshot:
+        with progress("subscriptions") as tell:
+            return await snapshot_licences(market, store, settings.kafka, lambda listed: tell(listed, None))
+
+    done, problems = _with_market(context, work)
+    change = _last_change(context, None)
+    if as_json:
+        counts = {"subscriptions": done.subscriptions, "seats": done.seats, "calls": done.calls}
+        print_json({**counts, "moved": len(change.drift) if change else 0, "problems": problems})
+        return
+    _left_out(problems)
+    typer.echo(
+        f"{done.subscriptions} subscriptions listed in {done.calls} calls: {done.seats} active seats,"
+        f" {len(change.drift) if change else 0} moved since the snapshot before."
+    )
+
+
+@subscriptions.command("drift")
+def drift(
+    context: typer.Context,
+    since: Annotated[str | None, typer.Option(help="Since this time; else in the newest snapshot.")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """How seats moved, and which are not under contract. Asks the database, not ION."""
+    from syncd.admin import views
+
+    found = _last_change(context, since)
+    if found is None:
+        typer.echo("There is no snapshot yet: `syncd ion subscriptions snapshot` takes one.")
+        return
+    shown = views.Licences.of(found)
+    if as_json:
+        print_view(shown)
+        return
+    columns = ("found", "customer", "company", "vendor", "SKU", "kind", "was", "is")
+    rows = [(d.at, d.customer, d.company, d.vendor, d.sku, d.kind, d.was, d.seats) for d in shown.drift]
+    if as_csv:
+        csv.writer(sys.stdout).writerows([columns, *rows])
+        return
+    print_table(columns, rows, "No seats moved.")
+    if shown.gaps:
+        gaps = [(g.customer, g.company, g.sku, g.contracted, g.seats) for g in shown.gaps]
+        print_table(("customer", "company", "SKU", "under contract", "in ION"), gaps, "")
+
+
+@subscriptions.command("digest")
+def digest(
+    context: typer.Context,
+    since: Annotated[str | None, typer.Option(help="Since this time; else of the newest snapshot.")] = None,
+    as_html: Annotated[bool, typer.Option("--html", help="HTML; without it Markdown.")] = False,
+) -> None:
+    """What moved, what it is worth, and what is not under contract, as a page to send on."""
+    from syncd.admin.digest import html_of, markdown_of
+
+    found = _last_change(context, since)
+    if found is None:
+        typer.echo("There is no snapshot yet: `syncd ion subscriptions snapshot` takes one.", err=True)
+        raise typer.Exit(1)
+    typer.echo(html_of(found) if as_html else markdown_of(found), nl=False)
+
+
+def _last_change(context: typer.Context, since: str | None) -> Change | None:
+    from syncd.core.instants import instant
+
+    begin = None if since is None else instant(since)
+    return with_desk(context, lambda desk: desk.licences(begin))
 
 
 # -- carts and reports

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from syncd.core.catalogue import DISTRIBUTOR
+from syncd.core.licences import DriftKind
 from syncd.core.link import How, LinkState
+from syncd.core.order import OrderState
 from syncd.core.values import Address, Field, Side
 from syncd.crm.events import CLOUD_EVENTS_TYPES, MAX_ID_LENGTH
+from syncd.crm.licences import MAX_SEATS
+from syncd.crm.orders import MAX_ITEMS, MAX_QUANTITY
 from syncd.mapping import MAX_LENGTH
 
 Schema = dict[str, Any]
@@ -161,6 +165,88 @@ def product() -> Schema:
     return _object(properties, tuple(properties))
 
 
+def order() -> Schema:
+    """What the CRM orders: plain, or as the data of a CloudEvent."""
+    item: dict[str, Schema] = {
+        "product": ID,
+        "sku": ID,
+        "plan": ID,
+        "quantity": {"type": "integer", "minimum": 1, "maximum": MAX_QUANTITY},
+        "subscription": ID,
+        "attributes": {"type": "object", "additionalProperties": TEXT},
+    }
+    items: Schema = {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _object(item, ("quantity",))}
+    return _object({"id": ID, "customer": ID, "items": items}, ("id", "customer", "items"))
+
+
+def order_status() -> Schema:
+    """What became of an order, as a structured CloudEvent."""
+    text: Schema = {"type": ["string", "null"]}
+    states = [state.value for state in OrderState if state is not OrderState.SENT]
+    data: dict[str, Schema] = {
+        "id": ID,
+        "customer": ID,
+        "state": {"enum": states},
+        **dict.fromkeys(("reason", "ion_customer", "ion_order", "ion_status", "value", "currency"), text),
+    }
+    properties: dict[str, Schema] = {
+        "specversion": {"const": "1.0"},
+        "id": TEXT,
+        "source": {"const": "syncd"},
+        "type": {"enum": [f"syncd.order.{state}" for state in states]},
+        "subject": ID,
+        "time": TIME,
+        "datacontenttype": {"const": "application/json"},
+        "data": _object(data, ("id", "state", "reason")),
+    }
+    return _object(properties, tuple(properties))
+
+
+def contract() -> Schema:
+    """Seats of a SKU that the CRM has under contract with a customer; an empty record ends it."""
+    seats: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_SEATS}
+    return _object({"customer": ID, "sku": ID, "seats": seats}, ("customer", "sku", "seats"), closed=False)
+
+
+def _licence() -> dict[str, Schema]:
+    text: Schema = {"type": ["string", "null"]}
+    amount: Schema = {"type": ["string", "null"], "pattern": r"^-?\d+(\.\d+)?$"}
+    return {
+        "distributor": {"const": DISTRIBUTOR},
+        "id": ID,
+        "customer": text,
+        "ion_customer": ID,
+        "name": text,
+        "vendor": text,
+        "sku": TEXT,
+        "seats": {"type": "integer", "minimum": 0},
+        "status": TEXT,
+        "price": amount,
+        "cost": amount,
+        "currency": text,
+        "renews": text,
+        "is_listed": {"type": "boolean"},
+    }
+
+
+def subscription() -> Schema:
+    """A subscription as it was last listed. Money is a decimal number as text, for one seat and billing cycle."""
+    properties = {**_licence(), "changed_at": TIME}
+    return _object(properties, tuple(properties))
+
+
+def licence_drift() -> Schema:
+    """How a subscription's active seats moved between two snapshots."""
+    properties: dict[str, Schema] = {
+        "kind": {"enum": [kind.value for kind in DriftKind]},
+        "was": {"type": "integer", "minimum": 0},
+        "is": {"type": "integer", "minimum": 0},
+        "found_at": TIME,
+        "subscription": _object(_licence(), tuple(_licence())),
+    }
+    return _object(properties, tuple(properties))
+
+
 SCHEMAS = {
     "event-plain": plain_event,
     "event-cloudevents": cloud_event,
@@ -169,6 +255,11 @@ SCHEMAS = {
     "link": link,
     "dead-letter": dead_letter,
     "product": product,
+    "order": order,
+    "order-status": order_status,
+    "contract": contract,
+    "subscription": subscription,
+    "licence-drift": licence_drift,
 }
 
 
@@ -197,7 +288,15 @@ def asyncapi(version: str) -> Schema:
         "deadLetters": channel("syncd.dead-letters", "Events that could not be used", "dead-letter"),
         "products": channel("syncd.products", "Compacted; the catalogue, key = distributor/product id", "product"),
     }
-    actions = {"events": "receive", "commands": "send", "links": "send", "deadLetters": "send", "products": "send"}
+    channels |= {
+        "orders": channel("crm.orders", "What the CRM orders, key = its order id", "order"),
+        "orderStatus": channel("syncd.orders", "What became of it, key = the order id", "order-status"),
+        "contracts": channel("crm.contracts", "Compacted; seats under contract, key = customer/SKU", "contract"),
+        "subscriptions": channel("syncd.subscriptions", "Compacted; key = distributor/subscription", "subscription"),
+        "licenceDrift": channel("syncd.licence-drift", "How seats moved; the same key", "licence-drift"),
+    }
+    received = ("events", "orders", "contracts")
+    actions = {name: "receive" if name in received else "send" for name in channels}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "syncd", "version": version},

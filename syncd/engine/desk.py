@@ -26,6 +26,7 @@ from syncd.engine.erase import erase
 from syncd.engine.explain import Explanation, Step, explain
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
+from syncd.engine.licences import Change, last_change
 from syncd.engine.orders import OrderBook
 from syncd.engine.ports import Store, Unit
 from syncd.engine.quarantine import Story
@@ -203,6 +204,12 @@ class Desk:
     async def drop_order(self, order_id: str, by: str) -> None:
         async with self._store.begin() as unit:
             await self._order_book.drop(unit, order_id, by, await unit.time())
+
+    # -- licences
+
+    async def licences(self, since: Millis | None = None) -> Change | None:
+        """What moved in the newest snapshot, or since a time; ``None``: none was taken yet."""
+        return await last_change(self._store, since)
 
     # -- who is whom
 

@@ -13,6 +13,7 @@ from syncd.core.catalogue import Price, Product
 from syncd.core.crowd import Crowd, Turn
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState
+from syncd.core.licences import Contract, Drift, Snapshot, Subscription
 from syncd.core.link import Link, LinkState
 from syncd.core.match import Candidate
 from syncd.core.order import Order, OrderState, Seen
@@ -226,6 +227,23 @@ class Unit(Outlook, Protocol):
     async def add_prices(self, prices: Sequence[Price]) -> None: ...
     async def prices_of(self, product: str) -> list[Price]:
         """The history of each offer, oldest first."""
+
+    # licences
+    async def subscriptions(self, ids: Collection[str]) -> dict[str, Subscription]: ...
+    async def list_subscriptions(self, after: str, limit: int) -> list[Subscription]: ...
+    async def save_subscriptions(self, subscriptions: Collection[Subscription], now: Millis) -> None: ...
+    async def add_drift(self, drift: Sequence[Drift]) -> None: ...
+    async def drift_since(self, since: Millis) -> list[Drift]:
+        """Oldest first."""
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None: ...
+    async def snapshots(self, limit: int) -> list[Snapshot]:
+        """The newest first."""
+
+    async def save_contracts(self, contracts: Collection[Contract]) -> None:
+        """Those of no seats are forgotten."""
+
+    async def contracts(self) -> list[Contract]: ...
 
     # orders from the CRM
     async def order(self, order_id: str) -> Order | None: ...

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from syncd.core.budget import Ledger
 from syncd.core.guard import NOTHING
 from syncd.core.intent import IntentState
+from syncd.core.licences import Roll
 from syncd.core.order import OrderState
 from syncd.core.plan import ChangeState
 from syncd.core.values import Millis, Side
@@ -49,6 +50,11 @@ class Status:
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
     orders: dict[str, int] = field(default_factory=dict)
     """Of the CRM, by state."""
+    licence_seats: dict[str, int] = field(default_factory=dict)
+    """Active ones in the newest snapshot, by vendor."""
+    licence_drift: dict[str, int] = field(default_factory=dict)
+    """Seats ``added`` and ``removed`` in it."""
+    snapshot_age_seconds: float | None = None
 
 
 async def survey(store: Store, events_topic: str) -> Status:
@@ -67,6 +73,7 @@ async def survey(store: Store, events_topic: str) -> Status:
         verified = await unit.note(VERIFY)
         divergences = await unit.divergences()
         orders = await unit.count_orders()
+        snapshot = next(iter(await unit.snapshots(1)), None)
     waiting = [
         found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
     ]
@@ -97,7 +104,15 @@ async def survey(store: Store, events_topic: str) -> Status:
         oldest_unverified_seconds=_unverified(now, verified, divergences),
         offsets={events_topic: offsets},
         orders={state.value: orders.get(state, 0) for state in OrderState},
+        licence_seats=_by_vendor(snapshot.rolls) if snapshot else {},
+        licence_drift={"added": snapshot.added, "removed": snapshot.removed} if snapshot else {},
+        snapshot_age_seconds=(now - snapshot.at) / 1000 if snapshot else None,
     )
+
+
+def _by_vendor(rolls: Sequence[Roll]) -> dict[str, int]:
+    vendors = sorted({roll.vendor for roll in rolls})
+    return {vendor: sum(roll.seats for roll in rolls if roll.vendor == vendor) for vendor in vendors}
 
 
 def _unverified(now: Millis, verified: str | None, divergences: Sequence[Divergence]) -> float | None:

@@ -21,6 +21,7 @@ from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally, total_of
 from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.licences import Contract, Drift, Snapshot, Subscription
 from syncd.core.likeness import blocks_of, nearest_of
 from syncd.core.link import Link, LinkState
 from syncd.core.listing import MISSING_SWEEPS, READ_THROUGH, SweepOutcome
@@ -647,6 +648,40 @@ class MemoryUnit:
 
     async def prices_of(self, product: str) -> list[Price]:
         return [price for key, price in sorted(self._table("prices").items()) if key[0] == product]
+
+    async def subscriptions(self, ids: Collection[str]) -> dict[str, Subscription]:
+        table = self._table("subscriptions")
+        return {key: table[key] for key in ids if key in table}
+
+    async def list_subscriptions(self, after: str, limit: int) -> list[Subscription]:
+        return [one for key, one in sorted(self._table("subscriptions").items()) if key > after][:limit]
+
+    async def save_subscriptions(self, subscriptions: Collection[Subscription], now: Millis) -> None:
+        for one in subscriptions:
+            self._put("subscriptions", one.id, one)
+
+    async def add_drift(self, drift: Sequence[Drift]) -> None:
+        for one in drift:
+            self._put("drift", (one.at, one.subscription.id), one)
+
+    async def drift_since(self, since: Millis) -> list[Drift]:
+        return [one for key, one in sorted(self._table("drift").items()) if key[0] >= since]
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        self._put("snapshots", snapshot.at, snapshot)
+
+    async def snapshots(self, limit: int) -> list[Snapshot]:
+        return [snapshot for _, snapshot in sorted(self._table("snapshots").items(), reverse=True)][:limit]
+
+    async def save_contracts(self, contracts: Collection[Contract]) -> None:
+        for one in contracts:
+            if one.seats:
+                self._put("contracts", (one.customer, one.sku), one)
+            else:
+                self._drop("contracts", (one.customer, one.sku))
+
+    async def contracts(self) -> list[Contract]:
+        return [one for _, one in sorted(self._table("contracts").items())]
 
     async def order(self, order_id: str) -> Order | None:
         return self._table("orders").get(order_id)

@@ -79,6 +79,7 @@ from syncd.engine.ports import NO_TRACES, Loop
 from syncd.store import codec, tables
 from syncd.store.bell import CHANNEL, Bell
 from syncd.store.catalogue import CatalogueRows
+from syncd.store.licences import LicenceRows
 from syncd.store.orders import OrderRows
 from syncd.store.seal import Seal
 from syncd.store.statements import chunks, compiled, insert_into, upsert
@@ -280,7 +281,7 @@ def _is_retryable(error: DBAPIError) -> bool:
     return code in ("40001", "40P01") or locked
 
 
-class SqlUnit(CatalogueRows, OrderRows):
+class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
     def __init__(self, connection: AsyncConnection, seal: Seal, rng: Random) -> None:
         self._connection = connection
         self._seal = seal

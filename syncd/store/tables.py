@@ -386,6 +386,48 @@ class OrderRow(SQLModel, table=True):
     body: str = Field(sa_column=text())
 
 
+class SubscriptionRow(SQLModel, table=True):
+    """One subscription of a distributor's, as it was last listed."""
+
+    __tablename__ = "subscriptions"
+    distributor: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    ion_customer: str
+    body: str = Field(sa_column=text())
+    known_since: int = Field(sa_column=big())
+    changed_at: int = Field(sa_column=big())
+
+
+class DriftRow(SQLModel, table=True):
+    """How a subscription's seats moved, with the subscription as it was then."""
+
+    __tablename__ = "licence_drift"
+    distributor: str = Field(primary_key=True)
+    subscription: str = Field(primary_key=True)
+    at: int = Field(sa_column=big(primary_key=True, autoincrement=False, index=True))
+    kind: str
+    was: int
+    ion_customer: str
+    body: str = Field(sa_column=text())
+
+
+class SnapshotRow(SQLModel, table=True):
+    """One whole listing of subscriptions, rolled up."""
+
+    __tablename__ = "snapshots"
+    at: int = Field(sa_column=big(primary_key=True, autoincrement=False))
+    body: str = Field(sa_column=text())
+
+
+class ContractRow(SQLModel, table=True):
+    """Seats under contract, as the CRM last said."""
+
+    __tablename__ = "contracts"
+    customer: str = Field(primary_key=True)
+    sku: str = Field(primary_key=True)
+    seats: int
+
+
 class NoteRow(SQLModel, table=True):
     """Small facts worth remembering over a restart: ION's dialect, the page size it takes."""
 

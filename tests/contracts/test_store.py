@@ -17,6 +17,7 @@ from syncd.core.crowd import Crowd, Turn
 from syncd.core.errors import LostLease, StoreConflict
 from syncd.core.guard import GuardState, Tally
 from syncd.core.intent import Intent, IntentState, Kind
+from syncd.core.licences import Contract, Drift, DriftKind, Roll, Snapshot, Subscription
 from syncd.core.likeness import Evidence
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.listing import SweepOutcome
@@ -698,6 +699,35 @@ async def test_a_product_is_kept_as_it_was_last_listed_and_its_prices_with_their
             (None, 2),
         ]
         assert await unit.prices_of("902") == []
+
+
+async def test_licences_are_kept_as_they_were_last_listed_with_how_they_moved(store: Store) -> None:
+    first = Subscription(
+        "7", "301", "Suite", "Microsoft", "S1", 5, "active", Decimal("20.5"), None, "USD", "2026-06-01"
+    )
+    other = Subscription("8", "302", None, None, "S2", 0, "cancelled", is_listed=False)
+    move = Drift(Millis(5), DriftKind.SEATS, first, 3)
+    rolls = (Roll("Microsoft", "S1", "Suite", 1, 5, None, Decimal("102.5"), "USD"),)
+    snapshots = [Snapshot(Millis(at), 2, 5, 2, 1, 3, rolls) for at in (4, 9)]
+    async with store.begin() as unit:
+        await unit.save_subscriptions([first, other], Millis(1))
+        await unit.add_drift([move, move._replace(kind=DriftKind.NEW, at=Millis(4))])
+        for snapshot in snapshots:
+            await unit.save_snapshot(snapshot)
+        await unit.save_contracts([Contract("C2", "S1", 4), Contract("C1", "S1", 1), Contract("C1", "S1", 7)])
+    async with store.begin() as unit:
+        assert await unit.subscriptions(["7", "9"]) == {"7": first}
+        assert await unit.list_subscriptions("", 10) == [first, other]
+        assert await unit.list_subscriptions("7", 10) == [other]
+        await unit.save_subscriptions([replace(first, seats=6)], Millis(2))
+        assert (await unit.subscriptions(["7"]))["7"].seats == 6
+        assert await unit.drift_since(Millis(5)) == [move]
+        assert [one.at for one in await unit.drift_since(Millis(0))] == [4, 5]
+        assert await unit.snapshots(1) == snapshots[1:]
+        assert await unit.snapshots(5) == snapshots[::-1]
+        assert await unit.contracts() == [Contract("C1", "S1", 7), Contract("C2", "S1", 4)]
+        await unit.save_contracts([Contract("C1", "S1", 0), Contract("C3", "S1", 0)])
+        assert await unit.contracts() == [Contract("C2", "S1", 4)]
 
 
 async def test_an_order_is_kept_as_it_was_saved_and_found_when_its_time_has_come(store: Store) -> None:

@@ -28,6 +28,7 @@ PAGES = (
     "/quarantine",
     "/dead-letters",
     "/orders",
+    "/licences",
 )
 
 

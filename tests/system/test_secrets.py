@@ -22,7 +22,17 @@ PAGES = (
     "login",
 )
 PATHS = (
-    *("v1/status", "v1/customers/C1", "v1/links", "v1/plan", "v1/dead-letters", "v1/quarantine?kind=all"),
+    *(
+        "v1/status",
+        "v1/customers/C1",
+        "v1/links",
+        "v1/plan",
+        "v1/dead-letters",
+        "v1/quarantine?kind=all",
+        "v1/orders",
+        "orders",
+        "licences",
+    ),
     *("v1/openapi.json", "v1/customers/nobody", "metrics", "livez", "readyz"),
 )
 COMMANDS = (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema
 import orjson
 import pytest
 
 from syncd.core.order import Item, Order, OrderState
 from syncd.core.values import Millis
 from syncd.crm.orders import order_message, read_order, refusal_message
+from syncd.crm.schemas import all_schemas
 from syncd.engine.intake import RawEvent
 from syncd.engine.orders import BadOrder
 
@@ -87,6 +89,16 @@ def test_nothing_of_a_bad_order_is_kept_that_may_be_a_password() -> None:
     torn = read_order(record(orjson.dumps({**PLAIN, "items": [secret]})[:-3]), NOW)
     assert isinstance(torn, BadOrder)
     assert torn.shown is None
+
+
+def test_what_is_taken_and_what_is_told_fit_their_schemas() -> None:
+    schemas = all_schemas()
+    for body in (PLAIN, {**PLAIN, "items": [{"subscription": "7", "quantity": 1, "attributes": {"a": "b"}}]}):
+        jsonschema.validate(body, schemas["order"])
+    order = read_order(record(PLAIN), NOW)
+    assert isinstance(order, Order)
+    for message in (order_message("t", order, NOW), refusal_message("t", "SO-2", "why", NOW)):
+        jsonschema.validate(orjson.loads(message.value or b""), schemas["order-status"])
 
 
 def test_the_crm_is_told_what_became_of_its_order() -> None:
