@@ -49,6 +49,6 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 lock:
-	uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --universal --extra traces pyproject.toml -o requirements.lock --custom-compile-command "make lock"
-	uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --universal --extra traces --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock --custom-compile-command "make lock"
+	uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --universal --extra traces --extra mcp pyproject.toml -o requirements.lock --custom-compile-command "make lock"
+	uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --universal --extra traces --extra mcp --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock --custom-compile-command "make lock"
 	uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --universal --group build -c requirements-dev.lock -o deploy/docker/build.lock --custom-compile-command "make lock"

@@ -70,7 +70,7 @@ def main() -> None:
         sys.exit(130)
 
 
-from syncd.cli import config, daemon, ion, looks, recover, replay, review, setup, sim, steer, story, verify  # noqa: E402
+from syncd.cli import config, daemon, ion, looks, mcp, recover, replay, review, setup, sim, steer, story, verify  # noqa: E402
 
 app.command("run", rich_help_panel=DAEMON)(daemon.run)
 app.command("demo", rich_help_panel=DAEMON)(daemon.demo)
@@ -91,6 +91,7 @@ app.command("erase", rich_help_panel=STEER)(verify.erase)
 app.command("replay", rich_help_panel=STEER)(replay.replay)
 app.command("rebuild", rich_help_panel=STEER)(recover.rebuild)
 app.add_typer(ion.app, name="ion", rich_help_panel=ION)
+app.command("mcp", rich_help_panel=ION)(mcp.mcp)
 app.add_typer(setup.token, name="token", rich_help_panel=SET_UP)
 app.add_typer(setup.db, name="db", rich_help_panel=SET_UP)
 app.add_typer(config.app, name="config", rich_help_panel=SET_UP)

@@ -27,7 +27,7 @@ from syncd.engine.explain import Explanation, Step, explain
 from syncd.engine.ingest import Ingest
 from syncd.engine.intents import Intents
 from syncd.engine.licences import Change, last_change
-from syncd.engine.orders import OrderBook
+from syncd.engine.orders import OrderBook, find_order
 from syncd.engine.ports import Store, Unit
 from syncd.engine.quarantine import Story
 from syncd.engine.review import Case, Review
@@ -121,6 +121,10 @@ class Desk:
         async with self._store.begin() as unit:
             return await unit.list_conflicts(customer, before, limit)
 
+    async def conflict(self, conflict_id: str) -> Conflict:
+        async with self._store.begin() as unit:
+            return await find_conflict(unit, conflict_id, None)
+
     async def put_back(self, conflicts: Iterable[Conflict]) -> set[str]:
         """The ids of those whose value that lost is what the CRM holds again."""
         conflicts = list(conflicts)
@@ -196,6 +200,10 @@ class Desk:
         """By the CRM's id, those after ``after``."""
         async with self._store.begin() as unit:
             return await unit.list_orders(state, after, limit)
+
+    async def order(self, order_id: str) -> Order:
+        async with self._store.begin() as unit:
+            return await find_order(unit, order_id)
 
     async def release_order(self, order_id: str, by: str) -> None:
         async with self._store.begin() as unit:

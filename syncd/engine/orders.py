@@ -77,7 +77,7 @@ class OrderBook:
 
     async def release(self, unit: Unit, order_id: str, by: str, now: Millis) -> None:
         """Let an order go that was held, or try one again that was refused."""
-        order = await _known(unit, order_id)
+        order = await find_order(unit, order_id)
         if order.state not in (OrderState.HELD, OrderState.REFUSED):
             raise UserError(f"order {order_id} is {order.state}: only one that is held or refused can be released")
         free = replace(order.moved_to(OrderState.WAITING, now, now), released_by=by, tries=0)
@@ -86,7 +86,7 @@ class OrderBook:
 
     async def drop(self, unit: Unit, order_id: str, by: str, now: Millis) -> None:
         """Say no to an order that was not sent."""
-        order = await _known(unit, order_id)
+        order = await find_order(unit, order_id)
         if order.state not in UNSENT:
             raise UserError(f"order {order_id} is {order.state}: only one that was not sent can be dropped")
         await self.keep(unit, order.moved_to(OrderState.DROPPED, now, None, f"{by} said no"), order, now)
@@ -306,7 +306,8 @@ def _told(order: Order) -> tuple[object, ...]:
     return order.state, order.ion_order, order.ion_status, order.reason
 
 
-async def _known(unit: Unit, order_id: str) -> Order:
+async def find_order(unit: Unit, order_id: str) -> Order:
+    """Raises ``NotFound``."""
     order = await unit.order(order_id)
     if order is None:
         raise NotFound(f"the CRM has sent no order {order_id}: `syncd ion orders incoming` shows those it has")

@@ -56,6 +56,10 @@ class Market:
         call = await self._call(name)
         return await self._ask(name, request_of(call, self._ion.account, named, body), named.get("customer"))
 
+    async def check(self, name: str, named: Mapping[str, str], body: Body) -> None:
+        """Raises what ``do`` would before it sends anything."""
+        request_of(await self._call(name), self._ion.account, named, body)
+
     async def pages(
         self, name: str, named: Mapping[str, str] = NOTHING, most: int | None = None
     ) -> AsyncGenerator[list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ class Shell:
         self.dialect, self.ion = dialect, ion
         self._folder = folder
         self.database = folder / "syncd.db"
-        self._environ = {
+        self.environ = {
             "SYNCD_DATABASE__URL": f"sqlite:///{self.database}",
             "SYNCD_ION__URL": ion.url,
             "SYNCD_ION__ACCOUNT_ID": "20481",
@@ -26,7 +26,7 @@ class Shell:
         }
 
     def run(self, *arguments: str) -> Said:
-        return run(arguments, self._environ, self._folder)
+        return run(arguments, self.environ, self._folder)
 
     def sent(self, operation: str) -> int:
         return len(self.ion.journal(operation))
