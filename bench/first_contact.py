@@ -24,7 +24,7 @@ from syncd.app import machine_clock
 from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.kafka import KafkaSink
-from syncd.daemon import Daemon, Outside, build
+from syncd.daemon import Daemon, Outside, build, none_missing
 from syncd.engine.ingest import Ingest
 from syncd.engine.intake import RawEvent
 from syncd.mapping import load_mapping
@@ -109,6 +109,7 @@ async def first_contact(url: str) -> str:
         read_events=Events,
         read_orders=None,
         read_contracts=None,
+        missing_topics=none_missing,
         fingerprint=lambda data: "0",
         rng=rng,
         owner="bench",

@@ -18,9 +18,9 @@ import structlog
 from syncd import traces
 from syncd.admin.access import Access
 from syncd.admin.server import make_app, serve
-from syncd.core.errors import BadConfiguration, StoreAway, UserError
+from syncd.core.errors import BadConfiguration, StoreAway, Transient, UserError
 from syncd.core.values import Millis
-from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, create_topics
+from syncd.crm.kafka import KafkaAccess, KafkaEvents, KafkaPosts, KafkaSink, create_topics, missing_topics
 from syncd.crm.rest import RestSink
 from syncd.daemon import (
     Daemon,
@@ -106,7 +106,7 @@ def topics(settings: Settings) -> dict[str, bool]:
 
 
 def needed_topics(settings: Settings) -> dict[str, bool]:
-    """Those without which customers can't be synced; the others are for who uses what they are for."""
+    """Those without which customers can't be synced, and what else is configured to be read or told."""
     kafka = settings.kafka
     orders = {kafka.orders_topic: False, kafka.order_status_topic: False} if kafka.orders_topic else {}
     contracts = {kafka.contracts_topic: True} if kafka.contracts_topic else {}
@@ -192,7 +192,7 @@ async def _run_daemon(settings: Settings, loop: asyncio.AbstractEventLoop) -> No
         if await is_unfinished(store):
             raise UserError("a rebuild of this database was broken off: run `syncd rebuild` again first")
         kafka, access = settings.kafka, kafka_access(settings)
-        prepare = partial(create_topics if kafka.create_topics else nothing_to_do, access, topics(settings))
+        prepare = partial(_make_topics if kafka.create_topics else nothing_to_do, access, settings)
         posts = KafkaPosts(access)
         stack.push_async_callback(posts.close)
         rest = await _rest_sink(settings, mapping, clock, stack)
@@ -212,6 +212,7 @@ async def _run_daemon(settings: Settings, loop: asyncio.AbstractEventLoop) -> No
             read_contracts=read(kafka.contracts_topic, f"{kafka.group_id}.contracts")
             if kafka.contracts_topic
             else None,
+            missing_topics=partial(missing_topics, access),
             fingerprint=store.fingerprint,
             rng=Random(),
             owner=owner,
@@ -245,6 +246,16 @@ async def _rest_sink(settings: Settings, mapping: CrmMapping, clock: Clock, stac
     token = settings.crm.token.get_secret_value() if settings.crm.token else None
     rest = RestSink(settings.crm.url, token, mapping, clock, settings.ion.timeout_seconds)
     return await stack.enter_async_context(rest)
+
+
+async def _make_topics(access: KafkaAccess, settings: Settings) -> None:
+    """Nobody waits for those that can be done without, should we not be allowed to make them."""
+    needed = needed_topics(settings)
+    await create_topics(access, needed)
+    try:
+        await create_topics(access, {name: how for name, how in topics(settings).items() if name not in needed})
+    except Transient as error:
+        log.warning("topics_not_made", reason=error.sentence)
 
 
 async def nothing_to_do(*_: object) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ import structlog
 from syncd import __version__
 from syncd.chores import import_products, snapshot_licences
 from syncd.core.budget import Ledger
-from syncd.core.errors import BadConfiguration, SideError, StoreConflict, Unauthorised
+from syncd.core.errors import BadConfiguration, SideError, StoreConflict, Transient, Unauthorised
 from syncd.core.guard import Limits, Tally
 from syncd.core.link import LinkState
 from syncd.core.listing import SweepOutcome
@@ -76,7 +76,7 @@ DRAIN_SECONDS = 25.0
 JUDGE_SECONDS = 0.2
 RESCORE_LOOK_SECONDS = 60.0
 VERIFY_LOOK_SECONDS, VERIFY_AGAIN_SECONDS = 30.0, 600.0
-CHORE_LOOK_SECONDS, FIRST_CHORE_MS = 60.0, 3_600_000
+CHORE_LOOK_SECONDS, CHORE_AGAIN_MS = 60.0, 3_600_000
 LEADER_SECONDS = 5.0
 """How often the leader's lease is renewed, and others ask whether it has run out."""
 
@@ -90,6 +90,11 @@ class Events(Protocol):
 
 
 Progress = Callable[[Mapping[int, int]], None]
+
+
+async def none_missing(_: Sequence[str]) -> Sequence[str]:
+    """Where there is no Kafka to ask."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class Outside:
     read_orders: Callable[[Intake, Progress], Events] | None
     """Where the CRM's orders are read from, where they are taken; and its contracts, where it tells them."""
     read_contracts: Callable[[Intake, Progress], Events] | None
+    missing_topics: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
     fingerprint: Fingerprint
     rng: Random
     owner: str
@@ -357,7 +363,7 @@ class Daemon:
                 tokens = await unit.tokens()
         except Exception as error:
             return {"database": f"the database can't be used: {type(error).__name__}"}
-        for events in (parts.contract_events, parts.order_events, parts.events):
+        for events in (parts.order_events, parts.events):
             if events is not None and events.problem is not None:
                 found["kafka"] = events.problem
         if parts.gate.circuit.is_open:
@@ -516,39 +522,48 @@ class Daemon:
             if self._parts.facts.policy is None or not await self._lease(CHORES):
                 continue
             for work, seconds in chores:
-                if await self._is_due(work.__name__.strip("_"), int(seconds * 1000)):
-                    await self._leased(CHORES, work)
+                name, interval_ms = work.__name__.strip("_"), int(seconds * 1000)
+                if await self._is_due(name, interval_ms):
+                    await self._leased(CHORES, partial(self._try_chore, name, interval_ms, work))
         await asyncio.Event().wait()
 
+    async def _try_chore(self, name: str, interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except SideError as error:
+            log.warning("chore_failed", chore=name, reason=error.sentence)
+            return
+        async with self._store.begin() as unit:
+            await unit.save_note(f"last {name}", str(self._clock.now()))
+
     async def _is_due(self, chore: str, interval_ms: int) -> bool:
-        """Says that it is done now: what fails is tried again after another interval, or by hand."""
+        """If it is, and does not come to its end, it is due again in an hour: and first an hour after all is new."""
         note, now = f"last {chore}", self._clock.now()
         async with self._store.begin() as unit:
             last = await unit.note(note)
-            if last is None:  # customers come first where everything is new
-                await unit.save_note(note, str(now - interval_ms + min(interval_ms, FIRST_CHORE_MS)))
-                return False
-            if now < int(last) + interval_ms:
-                return False
-            await unit.save_note(note, str(now))
-            return True
+            is_due = last is not None and now >= int(last) + interval_ms
+            if is_due or last is None:
+                await unit.save_note(note, str(now - interval_ms + min(interval_ms, CHORE_AGAIN_MS)))
+        return is_due
+
+    async def _need_topics(self, *topics: str) -> None:
+        """What nobody takes off would gather in the store."""
+        missing = await self._parts.outside.missing_topics(topics)
+        if missing:
+            raise Transient(
+                f"there is no topic {' and no topic '.join(missing)}: create it, or set the interval to 0"
+            )
 
     async def _import_products(self) -> None:
         parts, store = self._parts, self._store
-        try:
-            done, problems = await import_products(parts.market, store, parts.settings.kafka)
-        except SideError as error:
-            log.warning("products_not_imported", reason=error.sentence)
-            return
+        await self._need_topics(parts.settings.kafka.products_topic)
+        done, problems = await import_products(parts.market, store, parts.settings.kafka)
         log.info("products_imported", listed=done.listed, new=done.new, changed=done.changed, left_out=len(problems))
 
     async def _snapshot_licences(self) -> None:
-        parts, store = self._parts, self._store
-        try:
-            done, problems = await snapshot_licences(parts.market, store, parts.settings.kafka)
-        except SideError as error:
-            log.warning("licences_not_listed", reason=error.sentence)
-            return
+        parts, store, kafka = self._parts, self._store, self._parts.settings.kafka
+        await self._need_topics(kafka.subscriptions_topic, kafka.drift_topic)
+        done, problems = await snapshot_licences(parts.market, store, kafka)
         moves = {"seats": done.seats, "added": done.added, "removed": done.removed}
         log.info("licences_listed", subscriptions=done.subscriptions, **moves, left_out=len(problems))
 

@@ -21,11 +21,12 @@ from mcp.types import ToolAnnotations
 
 from syncd import __version__
 from syncd.admin import views
-from syncd.core.catalogue import Product
+from syncd.core.catalogue import Product, money
 from syncd.core.errors import SyncdError, UserError
 from syncd.core.instants import instant
-from syncd.core.order import Item, OrderState, money, value_of
+from syncd.core.order import Item, OrderState, value_of
 from syncd.core.policy import Dialect
+from syncd.core.redact import redacted
 from syncd.core.values import Millis
 from syncd.core.work import HoldKind
 from syncd.engine.desk import Desk
@@ -33,7 +34,6 @@ from syncd.engine.ports import Clock, Store
 from syncd.engine.tries import insist
 from syncd.ion.market import Market
 from syncd.ion.operations import OPERATIONS, check_seats
-from syncd.ion.redact import redacted
 from syncd.ion.rows import row_of
 
 PERSON = "an assistant over MCP"
@@ -78,7 +78,7 @@ class Plans:
         return {
             **shown,
             "digest": digest,
-            "next": "nothing was sent: call `approve` with the digest once a person agrees",
+            "next": NEXT,
         }
 
     def take(self, digest: str) -> Plan:
@@ -145,7 +145,7 @@ class Tools:
             rows += [row_of(what, row, dialect) for row in page]
             if len(rows) >= _few(limit):
                 break
-        return {"rows": rows[: _few(limit)], "columns_of": OPERATIONS[name].does}
+        return {"rows": rows[: _few(limit)], "are": OPERATIONS[name].does}
 
     async def ion_get(self, what: Things, id: str, customer: str | None = None) -> Answer:
         """One thing from ION as it holds it; a subscription needs its customer's ION id."""
@@ -176,11 +176,16 @@ class Tools:
         held = await self._market.do("subscriptions get", {"customer": customer, "subscription": subscription})
         was = row_of("subscriptions", held, await self._market.dialect())["seats"]
         told = {"customer": customer, "subscription": subscription, "seats_are": was, "seats_become": quantity}
-        return self._plans.add(
-            "seats changed",
-            told,
-            lambda: self._market.update_subscription(customer, subscription, {"quantity": quantity}),
-        )
+
+        async def change() -> Any:
+            now = await self._market.do("subscriptions get", {"customer": customer, "subscription": subscription})
+            if row_of("subscriptions", now, await self._market.dialect())["seats"] != was:
+                raise UserError(
+                    f"subscription {subscription} has other seats than when it was planned: plan it again"
+                )
+            return await self._market.update_subscription(customer, subscription, {"quantity": quantity})
+
+        return self._plans.add("seats changed", told, change)
 
     async def undo(self, conflict: str) -> Answer:
         """Plan to put a value back that lost (the conflict's id); it goes through the CRM. Sends nothing."""
@@ -198,6 +203,8 @@ class Tools:
         told = views.Order.of(known).model_dump(mode="json")
 
         async def let_go() -> Answer:
+            if await insist(lambda: self._desk.order(order)) != known:
+                raise UserError(f"order {order} is not what it was when it was planned: plan it again")
             await insist(lambda: self._desk.release_order(order, PERSON))
             return {"released": order}
 

@@ -24,7 +24,7 @@ from syncd.core.values import Field, Millis, Side, value_to_json
 from syncd.core.verify import PROVEN
 from syncd.core.work import HoldKind, Message
 from syncd.crm.kafka import KafkaSink
-from syncd.daemon import Daemon, Outside, Progress, build, make_desk, make_gate, make_ion
+from syncd.daemon import Daemon, Outside, Progress, build, make_desk, make_gate, make_ion, none_missing
 from syncd.engine.clock import SharedClock
 from syncd.engine.desk import Desk
 from syncd.engine.ingest import Ingest
@@ -185,6 +185,7 @@ class Run:
             read_events=partial(SimEvents, world, process, settings.kafka.events_topic),
             read_orders=None,
             read_contracts=None,
+            missing_topics=none_missing,
             fingerprint=no_fingerprint,
             rng=Random(f"{process.name} {self._seed} {world.now()}"),
             owner=process.name,

@@ -148,7 +148,8 @@ def _asked(call: Call | str) -> str:
     if isinstance(call, str):
         return f"{call}".replace("|", "\\|")
     narrowed = ", ".join(f"`--{name}`" for name in sorted({*call.query, *call.sift}))
-    return f"`{call.method} {call.path}`" + (f", narrowed by {narrowed}" if narrowed else "")
+    within = f", or `{call.within}` with `--customer`" if call.within else ""
+    return f"`{call.method} {call.path}`{within}" + (f", narrowed by {narrowed}" if narrowed else "")
 
 
 CHART_HEAD = """\

@@ -122,6 +122,11 @@ class Licences(Question):
     """What moved since then; else in the newest snapshot."""
 
 
+class Release(Order):
+    ion_order: Id | None = None
+    """It is this order in ION already: nothing is sent."""
+
+
 class Planned(Question):
     limit: Annotated[int, Field(ge=1, le=10_000)] = 100
 
@@ -327,8 +332,8 @@ async def list_orders(desk: Desk, ask: Orders, by: str) -> list[views.Order]:
     return views.many(views.Order, await desk.orders(ask.state, ask.after, ask.limit))
 
 
-async def release_order(desk: Desk, ask: Order, by: str) -> Done:
-    await desk.release_order(ask.order, by)
+async def release_order(desk: Desk, ask: Release, by: str) -> Done:
+    await desk.release_order(ask.order, by, ask.ion_order)
     return Done(done=True)
 
 
@@ -373,7 +378,7 @@ OPERATIONS = (
     Operation(POST, "/v1/redrive", "Try all again", Nothing, dict[int, str | None], redrive_all),
     Operation(GET, "/v1/licences", "Seats: the newest snapshot, and what moved", Licences, views.Licences, licences),
     Operation(GET, "/v1/orders", "Orders of the CRM", Orders, list[views.Order], list_orders),
-    Operation(POST, "/v1/orders/{order}/release", "Let an order go, or try again", Order, Done, release_order),
+    Operation(POST, "/v1/orders/{order}/release", "Let an order go, or try again", Release, Done, release_order),
     Operation(POST, "/v1/orders/{order}/drop", "Say no to an order", Order, Done, drop_order),
     Operation(GET, "/v1/steered", "What people did with all", Steps, list[views.Step], list_steps),
     Operation(GET, "/v1/log/check", "Is the log as it was written", Nothing, Checked, check_log),

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from syncd.core import decide, intent, licences, link, match, order, plan, record, values, verify, work
+from syncd.core import catalogue, decide, intent, licences, link, match, order, plan, record, values, verify, work
 from syncd.core.instants import when
 from syncd.engine import desk, explain, quarantine, review
 from syncd.engine import licences as snapshots
@@ -628,7 +628,7 @@ def many(view: Any, found: Iterable[Any]) -> list[Any]:
 
 
 def _money(amount: Decimal | None) -> str | None:
-    return None if amount is None else order.money(amount)
+    return None if amount is None else catalogue.money(amount)
 
 
 def _plain(value: values.Value) -> JsonValue:

@@ -281,10 +281,17 @@ def incoming_orders(
 
 
 @orders.command("release")
-def release_order(context: typer.Context, order: str) -> None:
+def release_order(
+    context: typer.Context,
+    order: str,
+    ion_order: Annotated[
+        str | None, typer.Option("--as", help="It is this order in ION already: send nothing.")
+    ] = None,
+) -> None:
     """Let an order of the CRM's go that is held, or try one again that was refused."""
-    with_desk(context, lambda desk: desk.release_order(order, person()))
-    typer.echo(f"Order {order} goes to ION as soon as the daemon gets to it.")
+    with_desk(context, lambda desk: desk.release_order(order, person(), ion_order))
+    goes = f"is ION's {ion_order}" if ion_order else "goes to ION as soon as the daemon gets to it"
+    typer.echo(f"Order {order} {goes}.")
 
 
 @orders.command("drop")

@@ -45,4 +45,4 @@ def mcp(
             tools = Tools(await desk_of(settings, store), market, store, plans)
             await make_server(tools, is_writing=allow_writes).run_stdio_async()
 
-    with_store(context, serve, migrate=True)
+    with_store(context, serve, migrate=allow_writes)

@@ -85,3 +85,9 @@ def _moved(before: Product | None, after: Product, now: Millis) -> tuple[Price, 
         for key, now_costs in {**has, **gone}.items()
         if had.get(key, (None, None)) != now_costs
     )
+
+
+def money(amount: Decimal) -> str:
+    """With two decimals, or as many as it needs."""
+    exponent = amount.normalize().as_tuple().exponent
+    return format(amount, ".2f" if isinstance(exponent, int) and exponent >= -2 else "f")

@@ -85,6 +85,8 @@ class Roll(NamedTuple):
 class Snapshot:
     at: Millis
     """When it began."""
+    ended: Millis
+    """What is found to have moved after that belongs to the next one."""
     subscriptions: int
     seats: int
     added: int

@@ -8,7 +8,7 @@
     a person let it go                            goes
     it came before syncd took orders here         held: it may have been placed by then
     the catalogue lacks what it orders            held
-    nobody knows what it costs                    held
+    nobody knows what it costs, or it is nothing  held
     it costs more than the limit                  held
     else                                          goes
 
@@ -23,7 +23,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from syncd.core.catalogue import Product
+from syncd.core.catalogue import Product, money
 from syncd.core.values import Millis
 
 SEND_WITHIN_MS = 8_000
@@ -54,9 +54,10 @@ LIFE: Mapping[tuple[OrderState, OrderState], str] = {
     (OrderState.WAITING, OrderState.SENT): "the call begins",
     (OrderState.WAITING, OrderState.PLACED): "ION has it already",
     (OrderState.WAITING, OrderState.ENDED): "ION has it already, and is done with it",
-    (OrderState.WAITING, OrderState.REFUSED): "it can't be asked of this ION",
+    (OrderState.WAITING, OrderState.REFUSED): "this ION can't be asked it",
     (OrderState.WAITING, OrderState.DROPPED): "a person said no",
     (OrderState.HELD, OrderState.WAITING): "a person let it go",
+    (OrderState.HELD, OrderState.PLACED): "a person says which one in ION it is",
     (OrderState.HELD, OrderState.DROPPED): "a person said no",
     (OrderState.SENT, OrderState.PLACED): "answered",
     (OrderState.SENT, OrderState.ENDED): "answered, and done",
@@ -121,9 +122,13 @@ class Order:
             raise ValueError(f"an order that is {self.state} cannot become {state}")
         return replace(self, state=state, changed_at=at, due=due, reason=reason)
 
+    def is_as(self, other: Order) -> bool:
+        """Nobody has moved it meanwhile."""
+        return (self.state, self.changed_at, self.tries) == (other.state, other.changed_at, other.tries)
+
     @property
     def send_by(self) -> Millis:
-        return Millis((self.sent_at or self.changed_at) + SEND_WITHIN_MS)
+        return Millis((self.sent_at or self.at) + SEND_WITHIN_MS)
 
     @property
     def bare_items(self) -> tuple[Item, ...]:
@@ -173,7 +178,7 @@ def _doubt(
         return "it was sent before syncd began to take orders with this database: it may have been placed by then"
     if unknown := unlisted(order.items, products):
         return "; ".join(unknown)
-    if cost is None:
+    if not cost:  # nothing is what use is billed by
         return "the catalogue does not say what it costs: `syncd ion products import` reads the prices"
     if cost > limit:
         return f"it costs {money(cost)} {currency or ''}".rstrip() + f", and the limit is {money(limit)}"
@@ -215,25 +220,29 @@ def value_of(items: Sequence[Item], products: Mapping[str, Product]) -> tuple[De
     return (total, currencies.pop()) if len(currencies) == 1 else (None, None)
 
 
-def money(amount: Decimal) -> str:
-    """With two decimals, or as many as it needs."""
-    cents = amount.quantize(Decimal("0.01"))
-    return format(cents if cents == amount else amount, "f")
-
-
-def found_in(seen: Sequence[Seen], taken: Collection[str]) -> Seen | str | None:
+def found_in(seen: Sequence[Seen], taken: Collection[str], *, was_sent: bool, is_told: bool) -> Seen | str | None:
     """Which of the orders that ION shows this one is; a sentence where a person must say; ``None``: it is not there.
 
-    ``taken``: ION's ids of those that are other orders of the CRM.
+    ``taken``: ION's ids of those that are other orders of the CRM. ``is_told``: this dialect is told the CRM's id.
+
+        ION shows                            the order was sent             it was not
+        ───────────────────────────────────  ─────────────────────────────  ────────────────────────
+        one of that name                     that one                       that one
+        several of that name                 a person                       a person
+        only some like it, the id is told    a person: one may be nameless  not there
+        only one like it, no id is told      that one                       a person: it may be old
+        several like it, no id is told       a person                       a person
+        none                                 not there                      not there
     """
     named = [one for one in seen if one.is_named]
-    alike = named or [one for one in seen if one.ion_order not in taken]
-    if not alike:
+    alike = [one for one in seen if not one.is_named and one.ion_order not in taken]
+    found = named or ([] if is_told and not was_sent else alike)
+    if not found:
         return None
-    if len(alike) == 1:
-        return alike[0]
-    which = ", ".join(sorted(one.ion_order for one in alike))
-    return f"ION has several orders that may be it: {which}"
+    if len(found) == 1 and (named or (was_sent and not is_told)):
+        return found[0]
+    which = ", ".join(sorted(one.ion_order for one in found))
+    return f"ION has {which}, which may be this order: look there, then release it, with --as if it is"
 
 
 def settled(order: Order, seen: Seen, now: Millis, due: Millis) -> Order:
@@ -245,6 +254,7 @@ def settled(order: Order, seen: Seen, now: Millis, due: Millis) -> Order:
     return replace(
         order,
         due=None if is_over else due,
+        reason="",
         items=order.bare_items,
         ion_order=seen.ion_order,
         ion_status=seen.status,

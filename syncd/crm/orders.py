@@ -11,34 +11,41 @@ named by its field; where it can be told which order it was, the CRM is told too
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
 
-from syncd.core.order import Item, Order, OrderState, money
-from syncd.core.values import Millis
+from syncd.core.catalogue import money
+from syncd.core.order import Item, Order, OrderState
+from syncd.core.values import BEGINNING, Millis
 from syncd.core.work import Message
 from syncd.crm.commands import CONTENT_TYPE, SOURCE, rfc3339
+from syncd.crm.documents import MAX_ID, document_of, id_of, number_of
 from syncd.crm.events import Bad
 from syncd.engine.intake import RawEvent
 from syncd.engine.orders import BadOrder
 
-HIDDEN = "(hidden)"
-MAX_ID, MAX_ITEMS, MAX_QUANTITY = 200, 500, 1_000_000
+MAX_ITEMS, MAX_QUANTITY = 500, 1_000_000
 KNOWN = {"id", "customer", "items"}
-KNOWN_OF_ITEM = {"product", "sku", "plan", "quantity", "subscription", "attributes"}
+IDS_OF_ITEM = ("product", "sku", "plan", "subscription")
+KNOWN_OF_ITEM = {*IDS_OF_ITEM, "quantity", "attributes"}
 
 
 def read_order(event: RawEvent, now: Millis) -> Order | BadOrder:
-    order_id = None
+    order_id, told = None, dict[str, Any]()
     try:
-        told = _told(event)
-        order_id = _id(told.get("id"), "the order's id")
-        return _order(order_id, told, Millis(min(event.at, now)) if event.at > 0 else now, now)
+        if not event.value:
+            raise Bad("wrong-type", "an order can't be taken back by an empty record: cancel it in ION")
+        told = dict(document_of(event.value, "the order"))
+        order_id = id_of(told.get("id"), "the order's id")
+        # Without a time nobody can tell whether it is old.
+        return _order(order_id, told, Millis(min(event.at, now)) if event.at > 0 else BEGINNING, now)
     except Bad as bad:
         detail = bad.detail if order_id is None else f"order {order_id}: {bad.detail}"
-        return BadOrder(order_id, bad.reason, detail, _without_attributes(event.value))
+        return BadOrder(order_id, detail, _kept(told))
+    except Exception as error:  # whatever else it is: one record must not hold up a partition
+        return BadOrder(order_id, f"the order could not be read: {type(error).__name__}", None)
 
 
 def _order(order_id: str, told: Mapping[str, Any], at: Millis, now: Millis) -> Order:
@@ -47,21 +54,27 @@ def _order(order_id: str, told: Mapping[str, Any], at: Millis, now: Millis) -> O
     if not isinstance(raws, list) or not 1 <= len(raws) <= MAX_ITEMS:
         raise Bad("wrong-type", f"items must be a list of 1 to {MAX_ITEMS} items")
     items = tuple(_item(raw, f"items[{number}]") for number, raw in enumerate(raws))
-    return Order(order_id, _id(told.get("customer"), "customer"), items, OrderState.WAITING, at, now, now)
+    return Order(order_id, id_of(told.get("customer"), "customer"), items, OrderState.WAITING, at, now, now)
 
 
-def _without_attributes(value: bytes | None) -> bytes | None:
-    """What may be kept of a record: all but what may be a password; nothing where that can't be told."""
-    try:
-        return orjson.dumps(_hidden(orjson.loads(value or b"")))
-    except orjson.JSONDecodeError:
+def _kept(told: Mapping[str, Any]) -> bytes | None:
+    """What may be kept of a record that can't be used: what is known to be no password."""
+    if not told:
         return None
+    raws = told.get("items")
+    rows = [row for row in raws if isinstance(row, Mapping)] if isinstance(raws, list) else []
+    items = [_short(row, (*IDS_OF_ITEM, "quantity")) for row in rows]
+    return orjson.dumps({**_short(told, ("id", "customer")), "items": items})
 
 
-def _hidden(told: Any) -> Any:
-    if isinstance(told, Mapping):
-        return {key: HIDDEN if key == "attributes" else _hidden(part) for key, part in told.items()}
-    return [_hidden(part) for part in told] if isinstance(told, list) else told
+def _short(told: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Of these names the numbers, and the texts that are short enough to be ids."""
+    values = {name: told.get(name) for name in names}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_ID)
+    }
 
 
 def order_message(topic: str, order: Order, now: Millis) -> Message:
@@ -100,20 +113,6 @@ def _event(topic: str, order_id: str, state: OrderState, data: Mapping[str, obje
     return Message(topic, order_id.encode(), orjson.dumps(event), CONTENT_TYPE)
 
 
-def _told(event: RawEvent) -> Mapping[str, Any]:
-    if not event.value:
-        raise Bad("wrong-type", "an order can't be taken back by an empty record: cancel it in ION")
-    try:
-        told = orjson.loads(event.value)
-    except orjson.JSONDecodeError as error:
-        raise Bad("undecodable", f"the order is not JSON: {error.msg} at byte {error.pos}") from None
-    if isinstance(told, Mapping) and "specversion" in told:
-        told = told.get("data")
-    if not isinstance(told, Mapping):
-        raise Bad("wrong-type", "the order is not a JSON object")
-    return told
-
-
 def _only(known: Collection[str], told: Mapping[str, Any], what: str) -> None:
     unknown = sorted(told.keys() - set(known))
     if unknown:
@@ -124,26 +123,12 @@ def _item(raw: object, at: str) -> Item:
     if not isinstance(raw, Mapping):
         raise Bad("wrong-type", f"{at} must be an object")
     _only(KNOWN_OF_ITEM, raw, f"{at}: an item")
-    quantity = raw.get("quantity")
-    if not isinstance(quantity, int) or isinstance(quantity, bool) or not 1 <= quantity <= MAX_QUANTITY:
-        raise Bad(
-            "wrong-type", f"{at}.quantity must be a whole number from 1 to {MAX_QUANTITY}, not {quantity!r}"[:300]
-        )
-    subscription = None if raw.get("subscription") is None else _id(raw["subscription"], f"{at}.subscription")
+    quantity = number_of(raw.get("quantity"), f"{at}.quantity", 1, MAX_QUANTITY)
     attributes = raw.get("attributes") or {}
     if not isinstance(attributes, Mapping) or not all(isinstance(text, str) for text in attributes.values()):
         raise Bad("wrong-type", f"{at}.attributes must be an object of texts")
-    ids = {
-        name: "" if raw.get(name) is None else _id(raw[name], f"{at}.{name}") for name in ("product", "sku", "plan")
-    }
-    if not ids["product"] and subscription is None:
+    ids = {name: id_of(raw[name], f"{at}.{name}") for name in IDS_OF_ITEM if raw.get(name) is not None}
+    if not ids.keys() & {"product", "subscription"}:
         raise Bad("wrong-type", f"{at} names neither a product nor a subscription")
-    return Item(**ids, quantity=quantity, subscription=subscription, attributes=dict(attributes))
-
-
-def _id(raw: object, what: str) -> str:
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        raw = str(raw)
-    if not isinstance(raw, str) or not raw or len(raw) > MAX_ID or not raw.isprintable():
-        raise Bad("wrong-type", f"{what} must be a text of 1 to {MAX_ID} characters, not {raw!r}"[:300])
-    return raw
+    product, sku, plan = (ids.get(name, "") for name in ("product", "sku", "plan"))
+    return Item(product, sku, plan, quantity, ids.get("subscription"), dict(attributes))

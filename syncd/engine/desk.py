@@ -205,9 +205,14 @@ class Desk:
         async with self._store.begin() as unit:
             return await find_order(unit, order_id)
 
-    async def release_order(self, order_id: str, by: str) -> None:
+    async def release_order(self, order_id: str, by: str, ion_order: str | None = None) -> None:
+        """``ion_order``: it is that one in ION, and is not sent."""
         async with self._store.begin() as unit:
-            await self._order_book.release(unit, order_id, by, await unit.time())
+            now = await unit.time()
+            if ion_order is not None:
+                await self._order_book.adopt(unit, order_id, ion_order, by, now)
+            else:
+                await self._order_book.release(unit, order_id, by, now)
 
     async def drop_order(self, order_id: str, by: str) -> None:
         async with self._store.begin() as unit:

@@ -17,10 +17,18 @@ import structlog
 from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
-from syncd.core.work import DeadLetter, Hold, HoldKind, Message
+from syncd.core.work import DeadLetter, Hold, HoldKind
 from syncd.engine import spans
 from syncd.engine.catch_up import BEGIN, GAP
-from syncd.engine.intake import AskOffsets, RawEvent, dead_letter, moved_on, take_over
+from syncd.engine.intake import (
+    BESIDE,
+    AskOffsets,
+    DescribeLetter,
+    RawEvent,
+    dead_letter,
+    moved_on,
+    take_over,
+)
 from syncd.engine.intents import Intents
 from syncd.engine.pair import look_at_everyone
 from syncd.engine.ports import Clock, Counters, Store, Unit
@@ -58,7 +66,6 @@ class Unusable(NamedTuple):
 
 Decoded = Told | Refusal | Unusable
 Decode = Callable[[RawEvent, Millis], Decoded]
-DescribeLetter = Callable[[DeadLetter], Message]
 Mark = Callable[[Unit], Awaitable[None]]
 
 
@@ -155,6 +162,8 @@ class Ingest:
         Its own time and place in the topic order it among the customer's events, so that newer ones
         keep the upper hand.
         """
+        if letter.reason.startswith(BESIDE):  # it would be taken for a customer's, and an empty one for a deletion
+            return f"{letter.detail}; only events of customers can be tried again: send it anew on {letter.topic}"
         now = self._clock.now()
         event = RawEvent(
             letter.topic, letter.partition, letter.offset, letter.at, letter.key, letter.value, letter.headers

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -62,6 +63,10 @@ class Intake(Protocol):
         """
 
 
+BESIDE = "bad-"
+"""What the reason of a dead letter begins with that was no customer's event."""
+
+
 class Records:
     """The intake of a topic beside the customers' events."""
 
@@ -86,7 +91,8 @@ class Records:
         async with self._store.begin() as unit:
             known = await unit.offsets(topic)
             new = [event for event in events if event.offset >= known.get(event.partition, 0)]
-            letters = await self._take(unit, new, now)
+            reason = f"{BESIDE}{self._form}"
+            letters = [replace(letter, reason=reason) for letter in await self._take(unit, new, now)]
             await unit.bury(letters)
             await unit.post([self._describe(letter) for letter in letters])
             read = {event.partition: event.offset + 1 for event in new}

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import structlog
+
 from syncd.core.licences import (
     Contract,
     Drift,
@@ -22,7 +24,8 @@ from syncd.core.licences import (
     roll_up,
     unlisted,
 )
-from syncd.core.values import Millis, Side
+from syncd.core.listing import Listing, SweepOutcome, judge
+from syncd.core.values import BEGINNING, Millis, Side
 from syncd.core.work import DeadLetter, Message
 from syncd.engine.ingest import Unusable
 from syncd.engine.intake import RawEvent, dead_letter
@@ -30,7 +33,9 @@ from syncd.engine.ports import Store, Unit
 
 AT_ONCE = 1_000
 
-Page = tuple[Sequence[Subscription], Sequence[str]]
+log = structlog.get_logger()
+
+ListedPage = tuple[Sequence[Subscription], Sequence[str]]
 """What a page holds that can be read, and the ids of all that it lists."""
 
 
@@ -69,7 +74,7 @@ class ContractIntake:
 
 async def take_snapshot(
     store: Store,
-    pages: AsyncIterable[Page],
+    pages: AsyncIterable[ListedPage],
     describe: Describe,
     calls: Callable[[], int],
     told: Callable[[int], None],
@@ -85,12 +90,17 @@ async def take_snapshot(
             await _keep(unit, moved(known, subscriptions, now, is_first=not before), describe, now)
         listed.update(ids)
         told(len(listed))
-    await _note_unlisted(store, frozenset(listed), describe)
+    sizes = [snapshot.subscriptions for snapshot in before]
+    if before and judge(Listing(len(listed), True, False, None), sizes) is SweepOutcome.COMPLETE:
+        await _note_unlisted(store, frozenset(listed), describe)
+    elif before:  # so many less at once are rather ION's fault: the next snapshot tells
+        log.warning("licences_shrunk", listed=len(listed), before=sizes[0])
     everybody = [one async for one in _all(store)]
     rolls = roll_up(everybody)
     async with store.begin() as unit:
-        moves = balance(await unit.drift_since(began))
-        snapshot = Snapshot(began, len(listed), sum(roll.seats for roll in rolls), *moves, calls(), rolls)
+        moves = balance(await unit.drift_after(_end_of(before)))
+        seats, ended = sum(roll.seats for roll in rolls), await unit.time()
+        snapshot = Snapshot(began, ended, len(listed), seats, *moves, calls(), rolls)
         await unit.save_snapshot(snapshot)
     return snapshot
 
@@ -138,7 +148,7 @@ async def last_change(store: Store, since: Millis | None = None) -> Change | Non
         if not snapshots:
             return None
         newest, before = snapshots[0], snapshots[1] if len(snapshots) > 1 else None
-        drift = await unit.drift_since(newest.at if since is None else since)
+        drift = await unit.drift_after(_end_of(snapshots[1:]) if since is None else Millis(since - 1))
         contracts = await unit.contracts()
     found = await _gaps(store, contracts) if contracts else []
     ids = {one.subscription.ion_customer for one in drift} | {gap.ion_customer for gap in found if gap.ion_customer}
@@ -148,6 +158,11 @@ async def last_change(store: Store, since: Millis | None = None) -> Change | Non
     companies = {ion_id: str(record.value("company") or "") for ion_id, record in records.items()}
     names = {ion_id: str(link.crm_id) for ion_id, link in links.items()}
     return Change(newest, before, drift, found, names, companies)
+
+
+def _end_of(before: Sequence[Snapshot]) -> Millis:
+    """Since then seats have moved: also what a listing that broke off has found."""
+    return before[0].ended if before else BEGINNING
 
 
 async def _gaps(store: Store, contracts: Sequence[Contract]) -> list[Gap]:

@@ -15,10 +15,9 @@ from typing import NamedTuple
 import structlog
 
 from syncd.core.budget import Lane
-from syncd.core.errors import NotFound, OutcomeUnknown, Rejected, SideError, UserError
+from syncd.core.errors import NotFound, OutcomeUnknown, Rejected, SideError, StoreConflict, SyncdError, UserError
 from syncd.core.order import (
     MAX_TRIES,
-    OVER,
     UNSENT,
     Order,
     OrderState,
@@ -37,9 +36,9 @@ SINCE = "orders_since"
 """The note of when syncd began to take orders with this database."""
 AGAIN_MS = 60_000
 """An order that waits for something is looked at again after so long; one that ION goes on with, at first."""
-SELDOM_MS = 3_600_000
+SELDOM_MS, DAY_MS = 3_600_000, 86_400_000
 REPLACEABLE = (*UNSENT, OrderState.REFUSED, OrderState.DROPPED)
-SKEW_MS = 120_000
+SKEW_MS = 600_000
 """ION's clock may be behind ours by so much."""
 
 log = structlog.get_logger()
@@ -49,9 +48,8 @@ class BadOrder(NamedTuple):
     """A record that can't be used: what may be kept of it, and which order it was, as far as that can be told."""
 
     order_id: str | None
-    reason: str
     detail: str
-    shown: bytes | None
+    kept: bytes | None
 
 
 ReadOrder = Callable[[RawEvent, Millis], Order | BadOrder]
@@ -72,7 +70,7 @@ class OrderBook:
         subject = subject_of(Side.CRM, order.customer)
         what = f"order-{order.state}"
         await unit.log([DecisionEntry(now, subject, order.customer, order.ion_customer, what, None, detail)])
-        if before is not None and order.state is not OrderState.SENT:
+        if before is not None and (order.state is not OrderState.SENT or before.state is OrderState.SENT):
             await unit.post([self._describe(order, now)])
 
     async def release(self, unit: Unit, order_id: str, by: str, now: Millis) -> None:
@@ -84,12 +82,26 @@ class OrderBook:
         await self.keep(unit, free, order, now)
         await _steered(unit, free, "order-released", by, now)
 
+    async def adopt(self, unit: Unit, order_id: str, ion_order: str, by: str, now: Millis) -> None:
+        """A person says which order in ION it is."""
+        order = await find_order(unit, order_id)
+        if order.state is not OrderState.HELD or order.ion_customer is None:
+            raise UserError(
+                f"order {order_id} is {order.state}: only one that is held, of a linked customer, can be in ION"
+            )
+        if ion_order in await unit.ion_orders(order.ion_customer):
+            raise UserError(f"ION's order {ion_order} is another order of the CRM's")
+        placed = replace(order.moved_to(OrderState.PLACED, now, now), ion_order=ion_order, items=order.bare_items)
+        await self.keep(unit, placed, order, now)
+        await _steered(unit, placed, "order-released", by, now)
+
     async def drop(self, unit: Unit, order_id: str, by: str, now: Millis) -> None:
         """Say no to an order that was not sent."""
         order = await find_order(unit, order_id)
         if order.state not in UNSENT:
             raise UserError(f"order {order_id} is {order.state}: only one that was not sent can be dropped")
-        await self.keep(unit, order.moved_to(OrderState.DROPPED, now, None, f"{by} said no"), order, now)
+        dropped = replace(order.moved_to(OrderState.DROPPED, now, None, f"{by} said no"), items=order.bare_items)
+        await self.keep(unit, dropped, order, now)
         await _steered(unit, order, "order-stopped", by, now)
 
 
@@ -106,9 +118,8 @@ class OrderIntake:
         for event in events:
             told = self._read(event, now)
             if isinstance(told, BadOrder):
-                letters.append(dead_letter(event._replace(value=told.shown), told.reason, told.detail, now))
-                if told.order_id is not None:
-                    await unit.post([self._refuse(told.order_id, told.detail, now)])
+                letters.append(dead_letter(event._replace(value=told.kept), "wrong-type", told.detail, now))
+                await self._refuse_or_hold(unit, told, now)
             else:
                 await self._take(unit, told, now)
         return letters
@@ -117,12 +128,25 @@ class OrderIntake:
         known = await unit.order(order.id)
         if known is None:
             await self._book.keep(unit, order, None, now)
-        elif known.state in REPLACEABLE:  # it is not in ION: what differs takes its place, and is judged anew
-            if (known.customer, known.items) != (order.customer, order.items):
+        elif known.state in REPLACEABLE and not known.tries:  # it is not in ION: what differs takes its place
+            was = known.bare_items if known.state is OrderState.DROPPED else known.items
+            said = order.bare_items if known.state is OrderState.DROPPED else order.items
+            if (known.customer, was) != (order.customer, said):
                 await self._book.keep(unit, order, known, now)
         elif (known.customer, known.bare_items) != (order.customer, order.bare_items):
             why = "it was sent already, and is not changed: what is different needs an order of its own"
             await self._book.keep(unit, replace(known, reason=why), known, now)
+
+    async def _refuse_or_hold(self, unit: Unit, bad: BadOrder, now: Millis) -> None:
+        """The CRM is told, of an order that is known what it is: one that has not gone waits for a person."""
+        known = await unit.order(bad.order_id) if bad.order_id is not None else None
+        if known is not None:
+            why = f"the CRM sent it again, and that can't be used: {bad.detail}"
+            is_waiting = known.state is OrderState.WAITING
+            after = known.moved_to(OrderState.HELD, now, None, why) if is_waiting else replace(known, reason=why)
+            await self._book.keep(unit, after, known, now)
+        elif bad.order_id is not None:
+            await unit.post([self._refuse(bad.order_id, bad.detail, now)])
 
 
 class Orders:
@@ -169,10 +193,20 @@ class Orders:
                     await self._follow(order)
                 case _:
                     await self._move(order, lambda known: replace(known, due=None))
-        except SideError as error:  # nothing was sent
-            log.warning("order_waits", order=order.id, reason=error.sentence)
-            wait_ms = SELDOM_MS if isinstance(error, Rejected) else AGAIN_MS
-            await self._move(order, lambda known: replace(known, due=Millis(self._clock.now() + wait_ms)))
+        except StoreConflict:
+            raise
+        except SyncdError as error:
+            await self._put_off(order, error.sentence)
+        except Exception as error:  # one order must not hold up the others
+            log.exception("order_failed", order=order.id)
+            await self._put_off(order, f"syncd failed at it: {type(error).__name__}")
+
+    async def _put_off(self, order: Order, reason: str) -> None:
+        """It stays what it is, and is looked at again: the older it is, the later."""
+        now = self._clock.now()
+        due = Millis(now + min(SELDOM_MS, max(AGAIN_MS, (now - order.at) // 4)))
+        log.warning("order_waits", order=order.id, state=order.state.value, reason=reason)
+        await self._move(order, lambda known: replace(known, due=due, reason=reason))
 
     # -- not sent
 
@@ -180,21 +214,33 @@ class Orders:
         judged = await self._judge(order.id)
         if judged is None:
             return
-        if await self._seller.is_told_references():  # a database that was lost forgets what it has sent
-            seen = await self._seller.placed(judged, Millis(judged.at - SKEW_MS))
-            if named := [one for one in seen if one.is_named]:
-                await self._settle(judged, found_in(named, ()))
-                return
+        try:
+            await self._seller.check(judged)
+        except UserError as error:
+            sentence = error.sentence
+            now = self._clock.now()
+            await self._move(judged, lambda known: known.moved_to(OrderState.REFUSED, now, None, sentence))
+            return
+        found = await self._look_for(judged, judged.at, was_sent=False)  # a database may have lost what it has sent
+        if isinstance(found, Seen) or (found is not None and not judged.released_by):
+            await self._settle(judged, found)
+            return
         async with self._seller.slots(Lane.OPERATOR, 1) as slots:
             sent = await self._write_down(judged)
             if sent is None:
                 return
             try:
                 seen_at_once = await self._seller.place(sent, slots, sent.send_by)
-            except (SideError, UserError) as error:
+            except SideError as error:
                 await self._record_failure(sent, error)
             else:
                 await self._settle(sent, seen_at_once)
+
+    async def _look_for(self, order: Order, since: Millis, *, was_sent: bool) -> Seen | str | None:
+        seen = await self._seller.placed(order, Millis(since - SKEW_MS))
+        async with self._store.begin() as unit:
+            taken = await unit.ion_orders(order.ion_customer or "")
+        return found_in(seen, taken, was_sent=was_sent, is_told=await self._seller.is_told_references())
 
     async def _judge(self, order_id: str) -> Order | None:
         """The order, if it may go now; what else becomes of it is stored."""
@@ -237,20 +283,23 @@ class Orders:
             await self._book.keep(unit, sent, order, now)
             return sent
 
-    async def _record_failure(self, sent: Order, error: SideError | UserError) -> None:
-        now = self._clock.now()
-        if isinstance(error, OutcomeUnknown):
-            await self._move(sent, lambda known: self._lost(known, error.sentence))
-        elif isinstance(error, Rejected | UserError):
-            await self._move(sent, lambda known: known.moved_to(OrderState.REFUSED, now, None, error.sentence))
-        else:  # refused before it was looked at: certainly not applied
-            due = Millis(now + AGAIN_MS)
-            await self._move(
-                sent,
-                lambda known: replace(
-                    known.moved_to(OrderState.WAITING, now, due, error.sentence), tries=known.tries - 1
-                ),
-            )
+    async def _record_failure(self, sent: Order, error: SideError) -> None:
+        now, reason = self._clock.now(), error.sentence
+
+        def unsent(known: Order, state: OrderState, due: Millis | None) -> Order:
+            """It is certainly not in ION."""
+            return replace(known.moved_to(state, now, due, reason), tries=known.tries - 1)
+
+        match error:
+            case OutcomeUnknown():
+                await self._move(sent, lambda known: self._lost(known, reason))
+            case Rejected(status=409 | 412) if sent.tries > 1:  # the one that was lost may be what is in the way
+                await self._move(sent, lambda known: self._lost(known, reason))
+            case Rejected():
+                await self._move(sent, lambda known: unsent(known, OrderState.REFUSED, None))
+            case _:  # refused before it was looked at
+                due = Millis(now + min(SELDOM_MS, max(AGAIN_MS, (now - sent.at) // 4)))
+                await self._move(sent, lambda known: unsent(known, OrderState.WAITING, due))
 
     def _lost(self, order: Order, reason: str) -> Order:
         now = self._clock.now()
@@ -264,10 +313,7 @@ class Orders:
 
     async def _find(self, order: Order) -> None:
         """Its answer was lost: is it in ION?"""
-        seen = await self._seller.placed(order, Millis((order.sent_at or order.at) - SKEW_MS))
-        async with self._store.begin() as unit:
-            taken = await unit.ion_orders(order.ion_customer or "")
-        await self._settle(order, found_in(seen, taken))
+        await self._settle(order, await self._look_for(order, order.sent_at or order.at, was_sent=True))
 
     async def _settle(self, order: Order, found: Seen | str | None) -> None:
         now = self._clock.now()
@@ -290,14 +336,14 @@ class Orders:
         await self._move(order, lambda known: settled(known, seen, now, self._look_at(known, now)))
 
     def _look_at(self, order: Order, now: Millis) -> Millis:
-        """The longer it stays as it is, the less often it is looked at."""
-        return Millis(now + min(SELDOM_MS, max(AGAIN_MS, (now - order.changed_at) // 4)))
+        """The longer it stays as it is, the less often it is looked at: others wait to be sent."""
+        return Millis(now + min(DAY_MS, max(AGAIN_MS, (now - order.changed_at) // 4)))
 
     async def _move(self, order: Order, step: Callable[[Order], Order]) -> None:
         """One step, from the state that it was seen in; where another has made one meanwhile, that one stands."""
         async with self._store.begin() as unit:
             known = await unit.order(order.id)
-            if known is None or known.state in OVER or (known.state, known.tries) != (order.state, order.tries):
+            if known is None or not known.is_as(order):
                 return
             await self._book.keep(unit, step(known), known, self._clock.now())
 

@@ -233,7 +233,7 @@ class Unit(Outlook, Protocol):
     async def list_subscriptions(self, after: str, limit: int) -> list[Subscription]: ...
     async def save_subscriptions(self, subscriptions: Collection[Subscription], now: Millis) -> None: ...
     async def add_drift(self, drift: Sequence[Drift]) -> None: ...
-    async def drift_since(self, since: Millis) -> list[Drift]:
+    async def drift_after(self, at: Millis) -> list[Drift]:
         """Oldest first."""
 
     async def save_snapshot(self, snapshot: Snapshot) -> None: ...
@@ -249,7 +249,7 @@ class Unit(Outlook, Protocol):
     async def order(self, order_id: str) -> Order | None: ...
     async def save_order(self, order: Order) -> None: ...
     async def order_due(self, now: Millis) -> Order | None:
-        """Of those whose time has come, the one that has waited longest."""
+        """Of those whose time has come, the one that has waited longest; those that ION has come last."""
 
     async def next_order_due(self) -> Millis | None: ...
     async def list_orders(self, state: OrderState | None, after: str, limit: int) -> list[Order]:
@@ -353,8 +353,10 @@ class Seller(Protocol):
     async def placed(self, order: Order, since: Millis) -> list[Seen]:
         """What ION has that may be this order, made since then: named by the CRM's id, or of the same items."""
 
-    async def place(self, order: Order, slots: Slots, not_after: Millis) -> Seen:
+    async def check(self, order: Order) -> None:
         """A ``UserError`` where this dialect can't be asked it."""
+
+    async def place(self, order: Order, slots: Slots, not_after: Millis) -> Seen: ...
 
     async def look(self, order: Order) -> Seen: ...
 

@@ -20,6 +20,7 @@ from syncd.core.budget import Lane
 from syncd.core.errors import OutcomeUnknown, SideUnavailable, Throttled, Transient
 from syncd.core.policy import Dialect
 from syncd.core.record import Reading
+from syncd.core.redact import redacted, without_secrets
 from syncd.core.values import Millis, Values
 from syncd.engine import spans
 from syncd.engine.ports import Clock, Page, Slots, Store
@@ -28,7 +29,6 @@ from syncd.ion.answers import Answer, data_of, error_of, json_of
 from syncd.ion.gate import BudgetGate
 from syncd.ion.oauth import Credentials, Custody
 from syncd.ion.operations import Request
-from syncd.ion.redact import redacted, without_secrets
 from syncd.ion.wire import Wire
 
 DIALECTS: Mapping[Dialect, ModuleType] = {Dialect.LIVE: live, Dialect.SEED: seed}

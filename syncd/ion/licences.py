@@ -16,6 +16,8 @@ from syncd.ion.live import text
 from syncd.ion.market import Market
 from syncd.ion.rows import row_of
 
+MAX_SEATS = 2**31 - 1
+
 
 class ReadSubscription(NamedTuple):
     subscription: Subscription | None
@@ -29,17 +31,13 @@ def read_subscription(raw: Mapping[str, Any], dialect: Dialect, customer: str | 
     number, ion_customer = text(row["id"]), text(row["customer"]) or customer
     if number is None or ion_customer is None:
         return ReadSubscription(None, "a subscription without an id, or without a customer, was left out")
-    try:
-        seats = int(str(row["seats"] or 0))  # what is billed by use has none
-        if seats < 0:
-            raise ValueError
-    except ValueError:
+    seats = _number(row["seats"] or 0)  # what is billed by use has none
+    if seats is None or seats != int(seats) or not 0 <= seats <= MAX_SEATS:
         return ReadSubscription(None, f"subscription {number}: the number of seats is {row['seats']!r}"[:300])
     money = dict[str, Decimal | None]()
     for field, told in (("price", row["price"]), ("cost", raw.get("cost"))):
-        try:
-            money[field] = None if told is None or told == "" else Decimal(str(told))
-        except InvalidOperation:
+        money[field] = _number(told)
+        if money[field] is None and told not in (None, ""):
             return ReadSubscription(None, f"subscription {number}: {field} is {told!r}, which is no price"[:300])
     name = text(row["product"])
     found = Subscription(
@@ -48,7 +46,7 @@ def read_subscription(raw: Mapping[str, Any], dialect: Dialect, customer: str | 
         name,
         text(row["vendor"]),
         text(row["sku"]) or name or "",
-        seats,
+        int(seats),
         (text(row["status"]) or "").casefold(),
         money["price"],
         money["cost"],
@@ -64,14 +62,14 @@ async def all_subscriptions(
     """Those of everybody, page by page, with the ids of all that the page lists."""
     dialect = await market.dialect()
     if dialect is Dialect.LIVE:
-        async for rows in market.pages("subscriptions list"):
+        async for rows in market.pages("subscriptions list", is_whole=True):
             yield _page(rows, dialect, None, problems)
         return
     customers = [
         str(row_of("customers", row, dialect)["id"]) async for p in market.pages("customers list") for row in p
     ]
     for customer in customers:
-        async for rows in market.pages("subscriptions list", {"customer": customer}):
+        async for rows in market.pages("subscriptions list", {"customer": customer}, is_whole=True):
             yield _page(rows, dialect, customer, problems)
 
 
@@ -82,3 +80,11 @@ def _page(
     problems += [one.problem for one in read if one.problem]
     ids = [number for row in rows if (number := text(row_of("subscriptions", row, dialect)["id"]))]
     return [one.subscription for one in read if one.subscription is not None], ids
+
+
+def _number(raw: object) -> Decimal | None:
+    try:
+        number = Decimal(str(raw))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None

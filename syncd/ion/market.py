@@ -25,6 +25,17 @@ from syncd.ion.operations import OPERATIONS, Body, Call, Pages, Request, check_s
 PAGE_SIZES = (1_000, 200, 50, 10)
 """Tried from the largest; the first that the server takes is remembered for each list."""
 TOO_LARGE = (400, 413)
+BESIDE_ROWS = {
+    "nextPageToken",
+    "totalCount",
+    "page",
+    "pageSize",
+    "paginationResponse",
+    "categories",
+    "verticals",
+    "charges",
+}
+"""What a list without rows may say all the same; anything else is no list."""
 NOTHING: Mapping[str, str] = {}
 ADDRESS = "customerAddress"
 
@@ -61,22 +72,25 @@ class Market:
         request_of(await self._call(name), self._ion.account, named, body)
 
     async def pages(
-        self, name: str, named: Mapping[str, str] = NOTHING, most: int | None = None
+        self, name: str, named: Mapping[str, str] = NOTHING, most: int | None = None, *, is_whole: bool = False
     ) -> AsyncGenerator[list[dict[str, Any]]]:
-        """The rows of a list, page by page, one call each; ``most``: no more than so many are wanted."""
+        """The rows of a list, page by page, one call each; ``most``: no more than so many are wanted.
+
+        ``is_whole``: what is not in it is taken as absent, so a list that ends before it should is ``Transient``.
+        """
         call = await self._call(name)
         request = request_of(call, self._ion.account, named, None)
         sift = {name: key for name, key in call.sift.items() if name in named}
         size, answer = await self._first_page(call, name, request, most)
         paging: dict[str, str] | None = _first(call.pages, size)
-        read, before, seen = 0, None, set[str]()
+        read, before, seen, is_first = 0, None, set[str](), True
         while paging is not None:
-            if read:
+            if not is_first:
                 answer = await self._ask(name, request._replace(query={**request.query, **paging}))
-            rows = _rows(call, name, answer)
+            is_first, rows = False, _rows(call, name, answer)
             if rows and rows == before:
                 if call.pages is Pages.NUMBERED:  # a server that knows no pages gives all of them each time
-                    return
+                    break
                 raise Transient(f"ION gave the same page of `{name}` twice: try again")
             sifted = [row for row in rows if all(str(row.get(key)) == named[n] for n, key in sift.items())]
             if sifted:
@@ -86,6 +100,9 @@ class Market:
             if paging is not None and str(paging) in seen:
                 raise Transient(f"ION leads in a circle through the pages of `{name}`: try again")
             seen.add(str(paging))
+        announced = _announced(answer)
+        if is_whole and announced is not None and read < announced:
+            raise Transient(f"ION gave {read} of {announced} rows of `{name}`: try again")
 
     async def _first_page(self, call: Call, name: str, request: Request, most: int | None) -> tuple[int, Any]:
         """The size that the server takes, and what it answered."""
@@ -214,10 +231,22 @@ def _next(
             return None
 
 
+def _announced(answer: Any) -> int | None:
+    """How many rows there are in all, where the last page says so."""
+    if not isinstance(answer, Mapping):
+        return None
+    response = answer.get("paginationResponse")
+    told = response.get("totalSize") if isinstance(response, Mapping) else answer.get("totalCount")
+    text = str(told)
+    return int(text) if text.isdecimal() else None
+
+
 def _rows(call: Call, name: str, answer: Any) -> list[dict[str, Any]]:
     """``rows`` is where they are; with ``""`` the answer itself is the list. Empty ones may be left out."""
     is_listing = isinstance(answer, Mapping) if call.rows else isinstance(answer, list)
     found = (answer.get(call.rows) or [] if call.rows else answer) if is_listing else None
+    if call.rows and isinstance(answer, Mapping) and call.rows not in answer and answer.keys() - BESIDE_ROWS:
+        found = None
     if isinstance(found, list) and all(isinstance(row, dict) for row in found):
         return found
     shown = orjson.dumps(answer)[:40].decode(errors="replace")

@@ -48,6 +48,8 @@ class Call:
     check: Callable[[Body], None] | None = None
     is_read: bool = False
     """It changes nothing, whatever its method."""
+    within: str | None = None
+    """The path where a customer is named, if that is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,13 @@ def request_of(call: Call, account: str, named: Mapping[str, str], body: Body | 
 
     Raises a ``UserError`` for what is missing, can't be an id, or would not narrow the list.
     """
-    places = re.findall(r"{(\w+)}", call.path)
-    narrowing = {*places, *call.query, *call.sift} - {"account"}
+    path = call.within if call.within and named.get("customer") else call.path
+    places = re.findall(r"{(\w+)}", path)
+    narrowing = {*places, *call.query, *call.sift} - {"account"} | ({"customer"} if call.within else set())
     unused = sorted(named.keys() - narrowing)
     if unused and call.rows is not None:
         known = ", ".join(sorted(narrowing)) or "nothing"
         raise UserError(f"this dialect of ION can't narrow this list by {', '.join(unused)}, only by {known}")
-    path = call.path
     for name in places:
         text = {"account": account, **call.defaults, **named}.get(name)
         if not text:
@@ -235,7 +237,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "orders list": Operation(
         "the orders of the account, or of one customer",
-        _listed(f"{ACCOUNT}/orders", "orders", status="status", customer="filter.customerIdList"),
+        replace(_listed(f"{ACCOUNT}/orders", "orders", status="status"), within=f"{CUSTOMER}/orders"),
         replace(_items(f"{ACCOUNT}/orders", status="status"), sift={"customer": "customerId"}),
     ),
     "orders get": Operation(

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from syncd.core.budget import Lane
-from syncd.core.errors import OutcomeUnknown, Transient, UserError
+from syncd.core.errors import OutcomeUnknown, SideError, Transient, UserError
 from syncd.core.order import Item, Order, Seen
 from syncd.core.policy import Dialect
+from syncd.core.redact import HIDDEN
 from syncd.core.values import Millis
 from syncd.engine.ports import Slots, Store
 from syncd.ion.client import IonClient
-from syncd.ion.live import text
+from syncd.ion.live import instant, text
 from syncd.ion.market import Market
-from syncd.ion.operations import OPERATIONS, request_of
+from syncd.ion.operations import OPERATIONS, Request, request_of
 from syncd.ion.rows import row_of
 
 
@@ -39,23 +39,35 @@ class IonSeller:
 
     async def placed(self, order: Order, since: Millis) -> list[Seen]:
         dialect, found = await self._ion.dialect(), list[Seen]()
-        async for page in self._market.pages("orders list", {"customer": order.ion_customer or ""}):
+        async for page in self._market.pages("orders list", {"customer": order.ion_customer or ""}, is_whole=True):
             for raw in page:
+                if row_of("orders", raw, dialect)["customer"] not in (None, order.ion_customer):
+                    continue  # a list that is not narrowed as it was asked
                 is_named = raw.get("referenceId") == order.id
-                if is_named or (dialect is Dialect.SEED and _is_alike(raw, order, since)):
+                if is_named or _may_be(raw, order, since, dialect):
                     found.append(_seen(raw, dialect, is_named=is_named))
         return found
 
+    async def check(self, order: Order) -> None:
+        await self._request(order)
+
     async def place(self, order: Order, slots: Slots, not_after: Millis) -> Seen:
-        dialect = await self._ion.dialect()
-        call = OPERATIONS["orders create"].call(dialect)
-        body = _live_body(order) if dialect is Dialect.LIVE else _seed_body(order)
-        request = request_of(call, self._ion.account, {"customer": order.ion_customer or ""}, body)
-        answer = await self._ion.ask("orders create", request, slots, not_after)
+        request = await self._request(order)
         try:
-            return _seen(answer, dialect, is_named=True)
+            answer = await self._ion.ask("orders create", request, slots, not_after)
+        except SideError as error:
+            error.args = (_without(error.sentence, order),)
+            raise
+        try:
+            return _seen(answer, await self._ion.dialect(), is_named=True)
         except Transient as error:  # an answer without an id: it may have been made all the same
             raise OutcomeUnknown(error.sentence) from None
+
+    async def _request(self, order: Order) -> Request:
+        dialect = await self._ion.dialect()
+        body = _live_body(order) if dialect is Dialect.LIVE else _seed_body(order)
+        call = OPERATIONS["orders create"].call(dialect)
+        return request_of(call, self._ion.account, {"customer": order.ion_customer or ""}, body)
 
     async def look(self, order: Order) -> Seen:
         named = {"order": order.ion_order or "", "customer": order.ion_customer or ""}
@@ -88,19 +100,23 @@ def _seed_body(order: Order) -> dict[str, Any]:
     return {"items": items}
 
 
-def _is_alike(raw: Mapping[str, Any], order: Order, since: Millis) -> bool:
-    """Of the same items, and not made before then; where ION does not say when, it may be."""
-    rows = raw.get("items")
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        return False
-    theirs = Counter((str(row.get("productId")), row.get("quantity")) for row in rows)
-    if theirs != Counter((item.product, item.quantity) for item in order.items):
-        return False
-    try:
-        made = datetime.fromisoformat(str(raw.get("createdAt"))).timestamp() * 1000
-    except ValueError:
-        return True
-    return made >= since
+def _without(sentence: str, order: Order) -> str:
+    """ION may repeat what was sent: what a vendor wants to know is nobody's business."""
+    told = {value for item in order.items for value in item.attributes.values() if len(value) > 1}
+    for value in sorted(told, key=len, reverse=True):
+        sentence = sentence.replace(value, HIDDEN)
+    return sentence
+
+
+def _may_be(raw: Mapping[str, Any], order: Order, since: Millis, dialect: Dialect) -> bool:
+    """Of the same items, and not made before then; where ION does not say, it may be."""
+    rows = raw.get("orderItems" if dialect is Dialect.LIVE else "items")
+    if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
+        theirs = Counter((text(row.get("productId")), _number(row.get("quantity"))) for row in rows)
+        if theirs != Counter((item.product or None, Decimal(item.quantity)) for item in order.items):
+            return False
+    made = instant(raw.get("createTime" if dialect is Dialect.LIVE else "createdAt"))
+    return made is None or made >= since
 
 
 def _seen(raw: Any, dialect: Dialect, *, is_named: bool) -> Seen:
@@ -108,8 +124,13 @@ def _seen(raw: Any, dialect: Dialect, *, is_named: bool) -> Seen:
     ion_order = text(row.get("id"))
     if ion_order is None:
         raise Transient("ION answered an order with something that has no id")
+    return Seen(ion_order, text(row["status"]) or "", _number(row["total"]), text(row["currency"]), is_named)
+
+
+def _number(raw: object) -> Decimal | None:
+    """Whole or not, as a number or as a text; ``None``: it is none."""
     try:
-        value = Decimal(str(row["total"]))
+        number = Decimal(str(raw))
     except InvalidOperation:
-        value = None
-    return Seen(ion_order, text(row["status"]) or "", value, text(row["currency"]), is_named)
+        return None
+    return number if number.is_finite() else None

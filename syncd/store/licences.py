@@ -19,7 +19,7 @@ SUBSCRIPTIONS: Table = tables.SubscriptionRow.__table__  # type: ignore[attr-def
 DRIFT: Table = tables.DriftRow.__table__  # type: ignore[attr-defined]
 SNAPSHOTS: Table = tables.SnapshotRow.__table__  # type: ignore[attr-defined]
 CONTRACTS: Table = tables.ContractRow.__table__  # type: ignore[attr-defined]
-COUNTS = ("subscriptions", "seats", "added", "removed", "calls")
+COUNTS = ("ended", "subscriptions", "seats", "added", "removed", "calls")
 
 
 class LicenceRows:
@@ -31,7 +31,7 @@ class LicenceRows:
     async def subscriptions(self, ids: Collection[str]) -> dict[str, Subscription]:
         found = dict[str, Subscription]()
         for chunk in chunks(sorted(ids)):
-            mine = _SUBSCRIPTIONS.where(SUBSCRIPTIONS.c.id.in_(chunk))
+            mine = _SUBSCRIPTIONS.where(SUBSCRIPTIONS.c.id.in_(chunk)).with_for_update()
             found |= {one.id: one for one in await self._subscriptions(mine)}
         return found
 
@@ -71,8 +71,8 @@ class LicenceRows:
         if rows:
             await self._connection.execute(upsert(self._dialect, DRIFT, tuple(rows[0])), rows)
 
-    async def drift_since(self, since: Millis) -> list[Drift]:
-        query = select(DRIFT).where(DRIFT.c.at >= since).order_by(DRIFT.c.at, DRIFT.c.subscription)
+    async def drift_after(self, at: Millis) -> list[Drift]:
+        query = select(DRIFT).where(DRIFT.c.at > at).order_by(DRIFT.c.at, DRIFT.c.subscription)
         return [
             Drift(
                 Millis(row.at),

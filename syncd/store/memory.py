@@ -664,8 +664,8 @@ class MemoryUnit:
         for one in drift:
             self._put("drift", (one.at, one.subscription.id), one)
 
-    async def drift_since(self, since: Millis) -> list[Drift]:
-        return [one for key, one in sorted(self._table("drift").items()) if key[0] >= since]
+    async def drift_after(self, at: Millis) -> list[Drift]:
+        return [one for key, one in sorted(self._table("drift").items()) if key[0] > at]
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         self._put("snapshots", snapshot.at, snapshot)
@@ -692,9 +692,8 @@ class MemoryUnit:
             self.rung.add(Loop.ORDERS)
 
     async def order_due(self, now: Millis) -> Order | None:
-        due = [(order.due, order.id) for order in self._table("orders").values() if order.due is not None]
-        first = min((one for one in due if one[0] <= now), default=None)
-        return self._table("orders")[first[1]] if first else None
+        due = [order for order in self._table("orders").values() if order.due is not None and order.due <= now]
+        return min(due, key=lambda o: (o.state is OrderState.PLACED, o.due, o.id), default=None)
 
     async def next_order_due(self) -> Millis | None:
         return min((order.due for order in self._table("orders").values() if order.due is not None), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from syncd.core.order import Item, Order, OrderState
@@ -47,7 +47,8 @@ class OrderRows:
             self.rung.add(Loop.ORDERS)
 
     async def order_due(self, now: Millis) -> Order | None:
-        query = select(ORDERS).where(ORDERS.c.due <= now).order_by(ORDERS.c.due, ORDERS.c.id).limit(1)
+        is_placed = case((ORDERS.c.state == OrderState.PLACED.value, 1), else_=0)
+        query = select(ORDERS).where(ORDERS.c.due <= now).order_by(is_placed, ORDERS.c.due, ORDERS.c.id).limit(1)
         return next(iter(await self._orders(query)), None)
 
     async def next_order_due(self) -> Millis | None:

@@ -708,7 +708,7 @@ async def test_licences_are_kept_as_they_were_last_listed_with_how_they_moved(st
     other = Subscription("8", "302", None, None, "S2", 0, "cancelled", is_listed=False)
     move = Drift(Millis(5), DriftKind.SEATS, first, 3)
     rolls = (Roll("Microsoft", "S1", "Suite", 1, 5, None, Decimal("102.5"), "USD"),)
-    snapshots = [Snapshot(Millis(at), 2, 5, 2, 1, 3, rolls) for at in (4, 9)]
+    snapshots = [Snapshot(Millis(at), Millis(at + 1), 2, 5, 2, 1, 3, rolls) for at in (4, 9)]
     async with store.begin() as unit:
         await unit.save_subscriptions([first, other], Millis(1))
         await unit.add_drift([move, move._replace(kind=DriftKind.NEW, at=Millis(4))])
@@ -721,8 +721,8 @@ async def test_licences_are_kept_as_they_were_last_listed_with_how_they_moved(st
         assert await unit.list_subscriptions("7", 10) == [other]
         await unit.save_subscriptions([replace(first, seats=6)], Millis(2))
         assert (await unit.subscriptions(["7"]))["7"].seats == 6
-        assert await unit.drift_since(Millis(5)) == [move]
-        assert [one.at for one in await unit.drift_since(Millis(0))] == [4, 5]
+        assert await unit.drift_after(Millis(4)) == [move]
+        assert [one.at for one in await unit.drift_after(Millis(0))] == [4, 5]
         assert await unit.snapshots(1) == snapshots[1:]
         assert await unit.snapshots(5) == snapshots[::-1]
         assert await unit.contracts() == [Contract("C1", "S1", 7), Contract("C2", "S1", 4)]
@@ -739,15 +739,15 @@ async def test_an_order_is_kept_as_it_was_saved_and_found_when_its_time_has_come
     )  # fmt: skip
     over = replace(first, id="SO-3", state=OrderState.ENDED, due=None, ion_customer="3")
     async with store.begin() as unit:
-        assert (await unit.order("SO-1"), await unit.order_due(Millis(99)), await unit.next_order_due()) == (
-            None,
-        ) * 3
+        assert await unit.order("SO-1") is None
+        assert (await unit.order_due(Millis(99)), await unit.next_order_due()) == (None, None)
         for order in (first, full, over):
             await unit.save_order(order)
     async with store.begin() as unit:
         assert [await unit.order(order.id) for order in (first, full, over)] == [first, full, over]
         assert await unit.order_due(Millis(59)) is None
-        assert await unit.order_due(Millis(99)) == full
+        assert await unit.order_due(Millis(65)) == full
+        assert await unit.order_due(Millis(99)) == first, "what ION has already comes last"
         assert await unit.next_order_due() == 60
         assert await unit.list_orders(None, "SO-1", 1) == [full]
         assert await unit.list_orders(OrderState.ENDED, "", 10) == [over]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from syncd.core.errors import StoreConflict
 from syncd.core.link import How, Link, LinkState
 from syncd.core.record import new_record
 from syncd.core.values import CrmId, Field, IonId, Millis, Side
+from syncd.core.work import DeadLetter
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.engine.ingest import Ingest
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import RawEvent, Records, dead_letter
 from syncd.engine.intents import Intents
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics
@@ -160,3 +162,47 @@ async def test_offsets_that_others_move_while_kafka_is_asked_do_not_look_like_a_
     assert await ingest_into(store, Metrics()).take_over(TOPIC, ask) == {0: 12}
     async with store.begin() as unit:
         assert await unit.offsets(TOPIC) == {0: 12}
+
+
+async def test_what_was_no_customers_event_is_not_tried_again_as_one() -> None:
+    """An empty record is a deletion on the events' topic; an order or a contract that can't be used is none."""
+    store, ingest = MemoryStore(), ingest_into(MemoryStore())
+
+    async def take(_: object, events: Sequence[RawEvent], now: Millis) -> list[DeadLetter]:
+        return [dead_letter(event, "wrong-type", "no contract", now) for event in events]
+
+    records = Records(
+        store, machine_clock(), Metrics(), "contract", take, lambda letter: dead_letter_message("d", letter)
+    )
+    empty = RawEvent("crm.contracts", 0, 7, Millis(5), b"C1", None, ())
+    assert await records.ingest("crm.contracts", [empty], {0: 8}) == 1
+    assert await records.ingest("crm.contracts", [empty], {0: 8}) == 0, "it counts once"
+    async with store.begin() as unit:
+        [letter] = await unit.list_dead_letters(None, 10)
+        assert letter.reason == "bad-contract"
+        assert await unit.offsets("crm.contracts") == {0: 8}
+    assert "send it anew on crm.contracts" in str(await ingest.redrive(letter))
+    assert (await held(store))[0] is None
+
+
+async def test_another_topic_is_read_on_where_it_was() -> None:
+    store = MemoryStore()
+
+    async def take(*_: object) -> list[DeadLetter]:
+        return []
+
+    metrics = Metrics()
+    records = Records(store, machine_clock(), metrics, "order", take, lambda letter: dead_letter_message("d", letter))
+
+    async def there() -> dict[int, range]:
+        return {0: range(3, 9)}
+
+    assert await records.take_over("crm.orders", there) == {0: 3}
+    await records.ingest("crm.orders", [RawEvent("crm.orders", 0, 4, Millis(5), b"", b"{}", ())], {0: 9})
+    assert await records.take_over("crm.orders", there) == {0: 5}
+
+    async def later() -> dict[int, range]:
+        return {0: range(8, 9)}
+
+    assert await records.take_over("crm.orders", later) == {0: 8}
+    assert b"syncd_events_missed_total 3.0" in metrics.page()

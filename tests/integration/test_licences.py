@@ -36,8 +36,10 @@ def change(shell: Shell, number: str, **changes: Any) -> None:
 def a_week_goes_by(shell: Shell) -> None:
     """What is stored is a week older."""
     with sqlite3.connect(shell.database) as database:
-        for table, column in (("snapshots", "at"), ("licence_drift", "at")):
-            database.execute(f"UPDATE {table} SET {column} = {column} - {WEEK_MS}")
+        for table in ("snapshots", "licence_drift"):
+            database.execute(f"UPDATE {table} SET at = at - {WEEK_MS}")
+        ended = f"json_set(body, '$.ended', json_extract(body, '$.ended') - {WEEK_MS})"
+        database.execute(f"UPDATE snapshots SET body = {ended}")
     database.close()
 
 
@@ -138,9 +140,15 @@ def test_each_change_is_told_on_its_topic_once(shell: Shell) -> None:
     assert told(shell, "syncd.subscriptions") == {}
 
 
-def test_a_listing_that_breaks_off_is_no_snapshot(shell: Shell) -> None:
+@pytest.mark.parametrize("shell", ["seed"], indirect=True)
+def test_a_listing_that_breaks_off_is_no_snapshot_and_what_it_found_counts_for_the_next(shell: Shell) -> None:
     shell.run("ion", "subscriptions", "snapshot")
-    shell.ion.fault("reset-before", "list_subscriptions")
+    one = held(shell)[0]
+    change(shell, one["id"], seats=one["seats"] + 1)
+    shell.ion.fault("reset-before", "list_subscriptions", skip=3)
     assert shell.run("ion", "subscriptions", "snapshot").code == 1
     assert _drift(shell)["before"] is None
-    assert _drift(shell)["drift"] == []
+    done = shell.run("ion", "subscriptions", "snapshot", "--json").json
+    assert done["moved"] == 1
+    [move] = _drift(shell)["drift"]
+    assert (move["subscription"], move["was"], move["seats"]) == (one["id"], one["seats"], one["seats"] + 1)

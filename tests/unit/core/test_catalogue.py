@@ -7,7 +7,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.catalogue import CatalogueChange, Offer, OfferKey, Price, Product, changes_between
+from syncd.core.catalogue import CatalogueChange, Offer, OfferKey, Price, Product, changes_between, money
 from syncd.core.values import Millis
 
 NOW = Millis(7)
@@ -78,3 +78,8 @@ def test_a_listing_taken_in_twice_changes_nothing_the_second_time(
     latest = list({one.id: one for one in listed}.values())
     assert changes_between(held, latest, NOW) == []
     assert all(held[one.id] == one for one in latest)
+
+
+def test_money_has_two_decimals_or_as_many_as_it_needs() -> None:
+    told = [money(Decimal(text)) for text in ("5", "1.5", "22.500", "0.0042", "1E+30", "0")]
+    assert told == ["5.00", "1.50", "22.50", "0.0042", f"1{'0' * 30}.00", "0.00"]

@@ -17,7 +17,6 @@ from syncd.core.order import (
     Seen,
     found_in,
     judge,
-    money,
     settled,
     unlisted,
     value_of,
@@ -35,7 +34,11 @@ def product(number: str = "901", **prices: str | None) -> Product:
     return Product(number, "Suite", None, None, tuple(offers))
 
 
-SHELF = {"901": product(first="10", later="22.50"), "902": product("902", first=None)}
+SHELF = {
+    "901": product(first="10", later="22.50"),
+    "902": product("902", first=None),
+    "903": product("903", first="0"),
+}
 
 
 def order(*items: Item, **more: object) -> Order:
@@ -59,6 +62,7 @@ def order(*items: Item, **more: object) -> Order:
             "items[0].product: the catalogue has no",
         ),
         (order(Item("902", "S1", "P1M", 1)), "3", 0, OrderState.HELD, "does not say what it costs"),
+        (order(Item("903", "S1", "P1M", 1)), "3", 0, OrderState.HELD, "does not say what it costs"),
         (order(Item("901", "S1", "P1M", 45)), "3", 0, OrderState.HELD, "1012.50 USD, and the limit is 1000.00"),
         (order(Item("901", "S1", "P1M", 44)), "3", 0, OrderState.SENT, ""),
     ],
@@ -90,25 +94,37 @@ def test_an_order_costs_what_its_dearest_phases_do_in_one_currency() -> None:
     two = [Item("901", "S1", "P1M", 2), Item("901", "", "", 1)]
     assert value_of(two, SHELF) == (Decimal("67.50"), "USD")
     assert value_of([Item("902", "", "", 1)], SHELF) == (None, None)
-    euros = Product("903", None, None, None, (Offer(OfferKey("S3", "", 0), "Suite", Decimal(1), "EUR"),))
-    assert value_of([*two, Item("903", "S3", "", 1)], {**SHELF, "903": euros}) == (None, None)
-
-
-def test_money_has_two_decimals_or_as_many_as_it_needs() -> None:
-    assert [money(Decimal(text)) for text in ("5", "1.5", "0.0042")] == ["5.00", "1.50", "0.0042"]
+    euros = Product("904", None, None, None, (Offer(OfferKey("S3", "", 0), "Suite", Decimal(1), "EUR"),))
+    assert value_of([*two, Item("904", "S3", "", 1)], {**SHELF, "904": euros}) == (None, None)
 
 
 def seen(number: str, *, is_named: bool = False, status: str = "NEW") -> Seen:
     return Seen(number, status, Decimal(5), "EUR", is_named)
 
 
-def test_an_order_is_known_by_its_name_or_else_by_being_the_only_one_like_it() -> None:
-    mine, other = seen("1", is_named=True), seen("2")
-    assert found_in([other, mine], {"1", "2"}) is mine
-    assert found_in([other], ()) is other
-    assert found_in([other], {"2"}) is None, "that is another order of the CRM's"
-    assert found_in([], ()) is None
-    assert found_in([other, seen("3")], ()) == "ION has several orders that may be it: 2, 3"
+MINE, OTHER, THIRD = seen("1", is_named=True), seen("2"), seen("3")
+
+
+@pytest.mark.parametrize(
+    ("shown", "was_sent", "is_told", "found"),
+    [
+        ([OTHER, MINE], True, True, MINE),
+        ([OTHER, MINE], False, False, MINE),
+        ([MINE, seen("4", is_named=True)], True, True, "ION has 1, 4, which may be this order"),
+        ([OTHER], True, True, "ION has 2, which may be this order"),
+        ([OTHER], False, True, None),
+        ([OTHER], True, False, OTHER),
+        ([OTHER], False, False, "ION has 2, which may be this order"),
+        ([THIRD, OTHER], True, False, "ION has 2, 3, which may be this order"),
+        ([seen("9")], True, False, None),
+        ([], True, True, None),
+    ],
+)
+def test_which_of_ions_orders_it_is(
+    shown: list[Seen], was_sent: bool, is_told: bool, found: Seen | str | None
+) -> None:
+    which = found_in(shown, {"9"}, was_sent=was_sent, is_told=is_told)
+    assert (which[: len(found)] if isinstance(which, str) and isinstance(found, str) else which) == found
 
 
 def test_what_ion_has_is_kept_as_it_says_and_without_what_only_the_sending_needed() -> None:
@@ -137,4 +153,10 @@ def test_no_order_is_sent_from_a_state_in_which_it_may_be_in_ion() -> None:
 
 def test_an_order_is_sent_soon_after_it_was_written_down_or_not_at_all() -> None:
     assert order(state=OrderState.UNKNOWN, sent_at=Millis(5)).send_by == 8_005
-    assert order(state=OrderState.SENT).send_by == NOW + 8_000
+    assert order(state=OrderState.SENT).send_by == NOW - 10 + 8_000
+
+
+def test_an_order_that_somebody_has_moved_is_another() -> None:
+    assert order().is_as(order(reason="why", due=None))
+    for moved in (order(state=OrderState.HELD), order(tries=1), order(changed_at=Millis(5))):
+        assert not order().is_as(moved)

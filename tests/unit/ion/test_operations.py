@@ -86,7 +86,8 @@ def test_the_seed_dialect_is_told_the_customer_of_an_order_and_of_a_cart_in_the_
 
 def test_a_list_is_narrowed_as_the_dialect_calls_it_and_never_silently_not() -> None:
     live, seed = (OPERATIONS["orders list"].call(dialect) for dialect in Dialect)
-    assert request_of(live, "1", {"customer": "7"}, None).query == {"filter.customerIdList": "7"}
+    assert request_of(live, "1", {"customer": "7"}, None).path == "accounts/1/customers/7/orders"
+    assert request_of(live, "1", {"status": "NEW"}, None)[1:3] == ("accounts/1/orders", {"status": "NEW"})
     assert request_of(seed, "1", {"customer": "7"}, None).query == {}
     assert seed.sift == {"customer": "customerId"}
     with pytest.raises(UserError, match="can't narrow this list by vendor, only by language"):

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.ion.redact import HIDDEN, redacted, without_secrets
+from syncd.core.redact import HIDDEN, redacted, without_secrets
 
 SECRET = "hunter2-hunter2"
 KEYS = st.sampled_from(["password", "tenantAdminPassword", "clientSecret", "refresh_token", "apiKey", "pwd"])
