@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -334,7 +335,8 @@ class World:
             finally:
                 await connection.close()
 
-        return asyncio.run(ask())
+        with ThreadPoolExecutor(1) as thread:  # a browser's test has a loop of its own
+            return thread.submit(asyncio.run, ask()).result()
 
     def is_idle(self) -> bool:
         status = self.look("status")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,13 @@ PAGES = (
     "/plan",
     "/quarantine",
     "/dead-letters",
-    "/orders",
-    "/licences",
 )
+SHOP_PAGES = ("/orders", "/licences")
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
+    "phone": {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -186,22 +190,59 @@ def test_held_changes_are_approved_and_who_is_set_aside_is_released(
 def test_each_page_is_accessible_in_light_and_dark_and_on_a_phone(
     make_world: MakeWorld, sign_in: Callable[..., Page]
 ) -> None:
-    world, pictures = busy_world(make_world), screenshots()
+    world = busy_world(make_world)
     letter = f"/dead-letters/{world.json('dead-letters', 'list')[0]['id']}"
-    for look, options in {
-        "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
-        "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
-        "phone": {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True},
-    }.items():
-        page = sign_in(world, **options)
-        for path in (*PAGES, "/customers/C1", letter, "/login"):
-            page.goto(path)
-            found = Axe().run(page)
-            name = path.strip("/").split("/")[0] + ("-one" if path.count("/") > 1 else "") or "overview"
-            page.screenshot(path=pictures / f"{name}-{look}.png", full_page=True)
-            assert found.violations_count == 0, (look, path, found.generate_report())
-            width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert width <= 0, f"{path} is wider than the {look} screen by {width} pixels"
+    for look, options in LOOKS.items():
+        look_at(sign_in(world, **options), (*PAGES, "/customers/C1", letter, "/login"), look)
+
+
+def look_at(page: Page, paths: Sequence[str], look: str) -> None:
+    """Each page keeps to the screen, has nothing that axe finds, and has its picture taken."""
+    for path in paths:
+        page.goto(path)
+        found = Axe().run(page)
+        name = path.strip("/").split("/")[0] + ("-one" if path.count("/") > 1 else "") or "overview"
+        page.screenshot(path=screenshots() / f"{name}-{look}.png", full_page=True)
+        assert found.violations_count == 0, (look, path, found.generate_report())
+        width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert width <= 0, f"{path} is wider than the {look} screen by {width} pixels"
+
+
+def test_orders_are_let_go_and_licences_looked_at(make_world: MakeWorld, sign_in: Callable[..., Page]) -> None:
+    world = make_world(dialect="live", customers=6, calls_per_minute=600)
+    orders = f"{world.topics.events}.orders"
+    world.start(SYNCD_ADMIN__TOKEN=TOKEN, SYNCD_KAFKA__ORDERS_TOPIC=orders)
+    eventually(lambda: world.json("status")["complete_sweep_age_seconds"] is not None, "ION was listed")
+    assert world.syncd("links", "add", "C1", "300001").returncode == 0
+    assert world.syncd("ion", "products", "import").returncode == 0
+    page = sign_in(world)
+    page.get_by_role("link", name="Licences").click()
+    expect(page.get_by_text("No snapshot of the licences was taken yet")).to_be_visible()
+    assert world.syncd("ion", "subscriptions", "snapshot").returncode == 0
+    for number, one in enumerate(http("GET", f"{world.ion.url}/_sim/shop")["subscriptions"][:3]):
+        http("PATCH", f"{world.ion.url}/_sim/subscriptions/{one['id']}", {"seats": one["seats"] + number + 1})
+    assert world.syncd("ion", "subscriptions", "snapshot").returncode == 0
+    page.reload()
+    expect(page.get_by_role("group", name="What moved").locator("tbody tr")).to_have_count(3)
+    eventually(lambda: world.sql("SELECT 1 FROM notes WHERE name = 'orders_since'"), "orders are taken")
+    for number, quantity in enumerate((500, 5, 700), 1):
+        item = {"product": "901", "sku": "CFQ7TTC0LCHC", "plan": "P1M", "quantity": quantity}
+        told = {"id": f"SO-100{number}", "customer": "C1", "items": [item]}
+        world.topics.send(f"SO-100{number}", told, topic=orders)
+    world.topics.flush()
+    eventually(lambda: [o["state"] for o in world.look("orders")] == ["held", "placed", "held"], "two are dear")
+    for look, options in LOOKS.items():
+        look_at(sign_in(world, **options), SHOP_PAGES, look)
+    page.get_by_role("link", name="Orders").click()
+    page.get_by_role("row", name="SO-1001").get_by_role("button", name="Let it go").click()
+    expect(page.get_by_role("status")).to_have_text("Order SO-1001 goes to ION now.")
+    page.get_by_role("row", name="SO-1003").get_by_role("button", name="Drop").click()
+    expect(page.get_by_role("status")).to_have_text("Order SO-1003 is dropped, and the CRM is told.")
+    eventually(
+        lambda: [o["state"] for o in world.look("orders")] == ["placed", "placed", "dropped"], "as it was said"
+    )
+    page.get_by_role("link", name="dropped").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
 
 
 def test_links_come_from_a_file_and_a_token_from_a_person(
@@ -270,7 +311,7 @@ def test_it_works_without_javascript(make_world: MakeWorld, sign_in: Callable[..
     world = make_world(dialect="live", customers=0, calls_per_minute=600)
     world.start(SYNCD_ADMIN__TOKEN=TOKEN)
     page = sign_in(world, java_script_enabled=False)
-    for path in PAGES:
+    for path in (*PAGES, *SHOP_PAGES):
         page.goto(path)
         expect(page.get_by_role("heading", level=1)).to_be_visible()
     page.goto("/")
