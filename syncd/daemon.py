@@ -519,19 +519,22 @@ class Daemon:
         chores = [(work, seconds) for work, seconds in intervals.items() if seconds]
         while chores:
             await self._clock.sleep(min(CHORE_LOOK_SECONDS, *(seconds for _, seconds in chores)))
-            if self._parts.facts.policy is None or not await self._lease(CHORES):
+            if self._parts.facts.policy is None:
                 continue
             for work, seconds in chores:
                 name, interval_ms = work.__name__.strip("_"), int(seconds * 1000)
-                if await self._is_due(name, interval_ms):
-                    await self._leased(CHORES, partial(self._try_chore, name, interval_ms, work))
+                if await self._lease(CHORES) and await self._is_due(name, interval_ms):
+                    await self._leased(CHORES, partial(self._try_chore, name, work))
         await asyncio.Event().wait()
 
-    async def _try_chore(self, name: str, interval_ms: int, work: Callable[[], Awaitable[None]]) -> None:
+    async def _try_chore(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except SideError as error:
             log.warning("chore_failed", chore=name, reason=error.sentence)
+            return
+        except Exception:  # such as Kafka being away: it is tried again, and holds up nothing
+            log.exception("chore_failed", chore=name)
             return
         async with self._store.begin() as unit:
             await unit.save_note(f"last {name}", str(self._clock.now()))

@@ -67,7 +67,7 @@ LIFE: Mapping[tuple[OrderState, OrderState], str] = {
     (OrderState.UNKNOWN, OrderState.PLACED): "found",
     (OrderState.UNKNOWN, OrderState.ENDED): "found, and done",
     (OrderState.UNKNOWN, OrderState.WAITING): "proven absent",
-    (OrderState.UNKNOWN, OrderState.HELD): "a person must look",
+    (OrderState.UNKNOWN, OrderState.HELD): "a person must look, since there are several, or nothing can be found out",
     (OrderState.PLACED, OrderState.ENDED): "ION is done with it",
     (OrderState.REFUSED, OrderState.WAITING): "a person lets it be tried again",
 }
@@ -116,6 +116,8 @@ class Order:
     ion_customer: str | None = None
     ion_order: str | None = None
     ion_status: str | None = None
+    not_it: tuple[str, ...] = ()
+    """ION's ids of those that a person was asked about: whoever lets it go has said that it is none of them."""
 
     def moved_to(self, state: OrderState, at: Millis, due: Millis | None, reason: str = "") -> Order:
         if (self.state, state) not in LIFE:
@@ -220,10 +222,12 @@ def value_of(items: Sequence[Item], products: Mapping[str, Product]) -> tuple[De
     return (total, currencies.pop()) if len(currencies) == 1 else (None, None)
 
 
-def found_in(seen: Sequence[Seen], taken: Collection[str], *, was_sent: bool, is_told: bool) -> Seen | str | None:
-    """Which of the orders that ION shows this one is; a sentence where a person must say; ``None``: it is not there.
+def found_in(
+    seen: Sequence[Seen], others: Collection[str], *, was_sent: bool, is_told: bool
+) -> Seen | tuple[Seen, ...]:
+    """Which of the orders that ION shows this one is; none or several where it is none, or a person must say.
 
-    ``taken``: ION's ids of those that are other orders of the CRM. ``is_told``: this dialect is told the CRM's id.
+    ``others``: ION's ids of those that it is not. ``is_told``: this dialect is told the CRM's id.
 
         ION shows                            the order was sent             it was not
         ───────────────────────────────────  ─────────────────────────────  ────────────────────────
@@ -234,15 +238,12 @@ def found_in(seen: Sequence[Seen], taken: Collection[str], *, was_sent: bool, is
         several like it, no id is told       a person                       a person
         none                                 not there                      not there
     """
-    named = [one for one in seen if one.is_named]
-    alike = [one for one in seen if not one.is_named and one.ion_order not in taken]
-    found = named or ([] if is_told and not was_sent else alike)
-    if not found:
-        return None
+    strangers = [one for one in seen if one.ion_order not in others]
+    named = [one for one in strangers if one.is_named]
+    found = named or ([] if is_told and not was_sent else strangers)
     if len(found) == 1 and (named or (was_sent and not is_told)):
         return found[0]
-    which = ", ".join(sorted(one.ion_order for one in found))
-    return f"ION has {which}, which may be this order: look there, then release it, with --as if it is"
+    return tuple(found)
 
 
 def settled(order: Order, seen: Seen, now: Millis, due: Millis) -> Order:

@@ -27,6 +27,8 @@ from syncd.engine.intake import RawEvent
 from syncd.engine.orders import BadOrder
 
 MAX_ITEMS, MAX_QUANTITY = 500, 1_000_000
+AHEAD_MS = 60_000
+"""Clocks may be apart by so much."""
 KNOWN = {"id", "customer", "items"}
 IDS_OF_ITEM = ("product", "sku", "plan", "subscription")
 KNOWN_OF_ITEM = {*IDS_OF_ITEM, "quantity", "attributes"}
@@ -39,8 +41,9 @@ def read_order(event: RawEvent, now: Millis) -> Order | BadOrder:
             raise Bad("wrong-type", "an order can't be taken back by an empty record: cancel it in ION")
         told = dict(document_of(event.value, "the order"))
         order_id = id_of(told.get("id"), "the order's id")
-        # Without a time nobody can tell whether it is old.
-        return _order(order_id, told, Millis(min(event.at, now)) if event.at > 0 else BEGINNING, now)
+        # Of no time, or of one that has not come yet, nobody can tell whether it is old.
+        at = event.at if 0 < event.at <= now + AHEAD_MS else BEGINNING
+        return _order(order_id, told, Millis(min(at, now)), now)
     except Bad as bad:
         detail = bad.detail if order_id is None else f"order {order_id}: {bad.detail}"
         return BadOrder(order_id, detail, _kept(told))

@@ -24,7 +24,7 @@ from syncd.core.licences import (
     roll_up,
     unlisted,
 )
-from syncd.core.listing import Listing, SweepOutcome, judge
+from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
 from syncd.core.values import BEGINNING, Millis, Side
 from syncd.core.work import DeadLetter, Message
 from syncd.engine.ingest import Unusable
@@ -32,6 +32,8 @@ from syncd.engine.intake import RawEvent, dead_letter
 from syncd.engine.ports import Store, Unit
 
 AT_ONCE = 1_000
+AS_RECENT = 10
+"""Snapshots among which those are that a listing is measured by."""
 
 log = structlog.get_logger()
 
@@ -81,7 +83,7 @@ async def take_snapshot(
 ) -> Snapshot:
     """``told`` how many are listed, after each page. Raises what the pages do."""
     async with store.begin() as unit:
-        began, before = await unit.time(), await unit.snapshots(1)
+        began, before = await unit.time(), await unit.snapshots(AS_RECENT)
     listed = set[str]()
     async for subscriptions, ids in pages:
         async with store.begin() as unit:
@@ -90,11 +92,12 @@ async def take_snapshot(
             await _keep(unit, moved(known, subscriptions, now, is_first=not before), describe, now)
         listed.update(ids)
         told(len(listed))
-    sizes = [snapshot.subscriptions for snapshot in before]
-    if before and judge(Listing(len(listed), True, False, None), sizes) is SweepOutcome.COMPLETE:
-        await _note_unlisted(store, frozenset(listed), describe)
-    elif before:  # so many less at once are rather ION's fault: the next snapshot tells
-        log.warning("licences_shrunk", listed=len(listed), before=sizes[0])
+    sizes = [snapshot.subscriptions for snapshot in before if snapshot.subscriptions][:RECENT_SWEEPS]
+    if listed and judge(Listing(len(listed), True, False, None), sizes) is SweepOutcome.COMPLETE:
+        if before:
+            await _note_unlisted(store, frozenset(listed), describe)
+    elif sizes:  # so many less at once are rather ION's fault
+        log.warning("licences_shrunk", listed=len(listed), before=max(sizes))
     everybody = [one async for one in _all(store)]
     rolls = roll_up(everybody)
     async with store.begin() as unit:

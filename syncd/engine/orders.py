@@ -38,6 +38,7 @@ AGAIN_MS = 60_000
 """An order that waits for something is looked at again after so long; one that ION goes on with, at first."""
 SELDOM_MS, DAY_MS = 3_600_000, 86_400_000
 REPLACEABLE = (*UNSENT, OrderState.REFUSED, OrderState.DROPPED)
+MAY_BE_THERE = (OrderState.HELD, OrderState.UNKNOWN, OrderState.PLACED)
 SKEW_MS = 600_000
 """ION's clock may be behind ours by so much."""
 
@@ -85,13 +86,12 @@ class OrderBook:
     async def adopt(self, unit: Unit, order_id: str, ion_order: str, by: str, now: Millis) -> None:
         """A person says which order in ION it is."""
         order = await find_order(unit, order_id)
-        if order.state is not OrderState.HELD or order.ion_customer is None:
-            raise UserError(
-                f"order {order_id} is {order.state}: only one that is held, of a linked customer, can be in ION"
-            )
+        if order.state not in MAY_BE_THERE or order.ion_customer is None:
+            raise UserError(f"order {order_id} is {order.state}: only one that was held or sent can be one in ION")
         if ion_order in await unit.ion_orders(order.ion_customer):
             raise UserError(f"ION's order {ion_order} is another order of the CRM's")
-        placed = replace(order.moved_to(OrderState.PLACED, now, now), ion_order=ion_order, items=order.bare_items)
+        placed = order if order.state is OrderState.PLACED else order.moved_to(OrderState.PLACED, now, now)
+        placed = replace(placed, due=now, reason="", ion_order=ion_order, items=order.bare_items)
         await self.keep(unit, placed, order, now)
         await _steered(unit, placed, "order-released", by, now)
 
@@ -128,11 +128,11 @@ class OrderIntake:
         known = await unit.order(order.id)
         if known is None:
             await self._book.keep(unit, order, None, now)
-        elif known.state in REPLACEABLE and not known.tries:  # it is not in ION: what differs takes its place
+        elif known.state in REPLACEABLE and not (known.tries or known.not_it):  # not in ION: what differs is it now
             was = known.bare_items if known.state is OrderState.DROPPED else known.items
             said = order.bare_items if known.state is OrderState.DROPPED else order.items
             if (known.customer, was) != (order.customer, said):
-                await self._book.keep(unit, order, known, now)
+                await self._book.keep(unit, replace(order, at=min(known.at, order.at)), known, now)
         elif (known.customer, known.bare_items) != (order.customer, order.bare_items):
             why = "it was sent already, and is not changed: what is different needs an order of its own"
             await self._book.keep(unit, replace(known, reason=why), known, now)
@@ -206,7 +206,15 @@ class Orders:
         now = self._clock.now()
         due = Millis(now + min(SELDOM_MS, max(AGAIN_MS, (now - order.at) // 4)))
         log.warning("order_waits", order=order.id, state=order.state.value, reason=reason)
-        await self._move(order, lambda known: replace(known, due=due, reason=reason))
+
+        def after(known: Order) -> Order:
+            if known.state is OrderState.UNKNOWN and now > known.changed_at + DAY_MS:
+                return known.moved_to(
+                    OrderState.HELD, now, None, f"nobody could find out whether ION has it: {reason}"
+                )
+            return replace(known, due=due, reason=reason)
+
+        await self._move(order, after)
 
     # -- not sent
 
@@ -221,8 +229,7 @@ class Orders:
             now = self._clock.now()
             await self._move(judged, lambda known: known.moved_to(OrderState.REFUSED, now, None, sentence))
             return
-        found = await self._look_for(judged, judged.at, was_sent=False)  # a database may have lost what it has sent
-        if isinstance(found, Seen) or (found is not None and not judged.released_by):
+        if found := await self._look_for(judged, judged.at, was_sent=False):  # a database may have lost what it sent
             await self._settle(judged, found)
             return
         async with self._seller.slots(Lane.OPERATOR, 1) as slots:
@@ -236,11 +243,12 @@ class Orders:
             else:
                 await self._settle(sent, seen_at_once)
 
-    async def _look_for(self, order: Order, since: Millis, *, was_sent: bool) -> Seen | str | None:
+    async def _look_for(self, order: Order, since: Millis, *, was_sent: bool) -> Seen | tuple[Seen, ...]:
         seen = await self._seller.placed(order, Millis(since - SKEW_MS))
         async with self._store.begin() as unit:
-            taken = await unit.ion_orders(order.ion_customer or "")
-        return found_in(seen, taken, was_sent=was_sent, is_told=await self._seller.is_told_references())
+            others = await unit.ion_orders(order.ion_customer or "")
+        is_told = await self._seller.is_told_references()
+        return found_in(seen, {*others, *order.not_it}, was_sent=was_sent, is_told=is_told)
 
     async def _judge(self, order_id: str) -> Order | None:
         """The order, if it may go now; what else becomes of it is stored."""
@@ -276,7 +284,9 @@ class Orders:
         async with self._store.begin() as unit:
             now = self._clock.now()
             order = await unit.order(judged.id)
-            if order != judged or (await unit.guard_state()).paused_since is not None:
+            link = (await unit.links(Side.CRM, [judged.customer])).get(judged.customer)
+            is_as_judged = order == judged and link is not None and link.ion_id == judged.ion_customer
+            if order is None or not is_as_judged or (await unit.guard_state()).paused_since is not None:
                 return None
             sent = order.moved_to(OrderState.SENT, now, now)
             sent = replace(sent, tries=order.tries + 1, sent_at=now)
@@ -288,12 +298,15 @@ class Orders:
 
         def unsent(known: Order, state: OrderState, due: Millis | None) -> Order:
             """It is certainly not in ION."""
-            return replace(known.moved_to(state, now, due, reason), tries=known.tries - 1)
+            tries = 0 if state is OrderState.REFUSED else known.tries - 1
+            return replace(known.moved_to(state, now, due, reason), tries=tries)
 
         match error:
             case OutcomeUnknown():
                 await self._move(sent, lambda known: self._lost(known, reason))
-            case Rejected(status=409 | 412) if sent.tries > 1:  # the one that was lost may be what is in the way
+            case Rejected(status=409 | 412) if (
+                sent.tries > 1 or sent.released_by
+            ):  # the one that was lost may be what is in the way
                 await self._move(sent, lambda known: self._lost(known, reason))
             case Rejected():
                 await self._move(sent, lambda known: unsent(known, OrderState.REFUSED, None))
@@ -315,14 +328,17 @@ class Orders:
         """Its answer was lost: is it in ION?"""
         await self._settle(order, await self._look_for(order, order.sent_at or order.at, was_sent=True))
 
-    async def _settle(self, order: Order, found: Seen | str | None) -> None:
+    async def _settle(self, order: Order, found: Seen | tuple[Seen, ...]) -> None:
         now = self._clock.now()
 
         def after(known: Order) -> Order:
             if isinstance(found, Seen):
                 return settled(known, found, now, self._look_at(known, now))
-            if found is not None:
-                return known.moved_to(OrderState.HELD, now, None, found)
+            if found:
+                ids = tuple(sorted(one.ion_order for one in found))
+                which = f"ION has {', '.join(ids)}, which may be this order"
+                why = f"{which}: look there, then release it, with --as if it is"
+                return replace(known.moved_to(OrderState.HELD, now, None, why), not_it=(*known.not_it, *ids))
             if known.tries >= MAX_TRIES:
                 why = f"it was lost {known.tries} times, and is not in ION: look there, then release it"
                 return known.moved_to(OrderState.HELD, now, None, why)

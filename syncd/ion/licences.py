@@ -65,12 +65,12 @@ async def all_subscriptions(
         async for rows in market.pages("subscriptions list", is_whole=True):
             yield _page(rows, dialect, None, problems)
         return
-    customers = [
-        str(row_of("customers", row, dialect)["id"]) async for p in market.pages("customers list") for row in p
-    ]
-    for customer in customers:
-        async for rows in market.pages("subscriptions list", {"customer": customer}, is_whole=True):
-            yield _page(rows, dialect, customer, problems)
+    async for listed in market.pages("customers list", is_whole=True):
+        ids = [text(row_of("customers", row, dialect)["id"]) for row in listed]
+        problems += ["a customer without an id was left out" for number in ids if number is None]
+        for customer in filter(None, ids):
+            async for rows in market.pages("subscriptions list", {"customer": customer}, is_whole=True):
+                yield _page(rows, dialect, customer, problems)
 
 
 def _page(

@@ -83,11 +83,12 @@ class Market:
         sift = {name: key for name, key in call.sift.items() if name in named}
         size, answer = await self._first_page(call, name, request, most)
         paging: dict[str, str] | None = _first(call.pages, size)
-        read, before, seen, is_first = 0, None, set[str](), True
+        read, announced, before, seen, is_first = 0, 0, None, set[str](), True
         while paging is not None:
             if not is_first:
                 answer = await self._ask(name, request._replace(query={**request.query, **paging}))
             is_first, rows = False, _rows(call, name, answer)
+            announced = max(announced, _announced(answer) or 0)
             if rows and rows == before:
                 if call.pages is Pages.NUMBERED:  # a server that knows no pages gives all of them each time
                     break
@@ -96,12 +97,13 @@ class Market:
             if sifted:
                 yield sifted
             before, read = rows, read + len(rows)
-            paging = _next(call.pages, answer, rows, read, paging, size)
+            asked, paging = paging, _next(call.pages, answer, rows, read, paging, size)
+            if is_whole and paging is None and answer.get("nextPageToken") not in (None, ""):
+                raise Transient(f"ION leads nowhere after {read} rows of `{name}`, asked with {asked}: try again")
             if paging is not None and str(paging) in seen:
                 raise Transient(f"ION leads in a circle through the pages of `{name}`: try again")
             seen.add(str(paging))
-        announced = _announced(answer)
-        if is_whole and announced is not None and read < announced:
+        if is_whole and read < announced:
             raise Transient(f"ION gave {read} of {announced} rows of `{name}`: try again")
 
     async def _first_page(self, call: Call, name: str, request: Request, most: int | None) -> tuple[int, Any]:

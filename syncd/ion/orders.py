@@ -6,17 +6,15 @@ nothing of the kind: there an order is known again by its customer, its items an
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from syncd.core.budget import Lane
-from syncd.core.errors import OutcomeUnknown, SideError, Transient, UserError
+from syncd.core.errors import OutcomeUnknown, Transient, UserError
 from syncd.core.order import Item, Order, Seen
 from syncd.core.policy import Dialect
-from syncd.core.redact import HIDDEN
 from syncd.core.values import Millis
 from syncd.engine.ports import Slots, Store
 from syncd.ion.client import IonClient
@@ -39,10 +37,12 @@ class IonSeller:
 
     async def placed(self, order: Order, since: Millis) -> list[Seen]:
         dialect, found = await self._ion.dialect(), list[Seen]()
-        async for page in self._market.pages("orders list", {"customer": order.ion_customer or ""}, is_whole=True):
+        # The seed dialect lists those of everybody: whose does not say whose it is, may be it.
+        named = {"customer": order.ion_customer or ""} if dialect is Dialect.LIVE else {}
+        async for page in self._market.pages("orders list", named, is_whole=True):
             for raw in page:
-                if row_of("orders", raw, dialect)["customer"] not in (None, order.ion_customer):
-                    continue  # a list that is not narrowed as it was asked
+                if text(row_of("orders", raw, dialect)["customer"]) not in (None, order.ion_customer):
+                    continue
                 is_named = raw.get("referenceId") == order.id
                 if is_named or _may_be(raw, order, since, dialect):
                     found.append(_seen(raw, dialect, is_named=is_named))
@@ -53,11 +53,7 @@ class IonSeller:
 
     async def place(self, order: Order, slots: Slots, not_after: Millis) -> Seen:
         request = await self._request(order)
-        try:
-            answer = await self._ion.ask("orders create", request, slots, not_after)
-        except SideError as error:
-            error.args = (_without(error.sentence, order),)
-            raise
+        answer = await self._ion.ask("orders create", request, slots, not_after)
         try:
             return _seen(answer, await self._ion.dialect(), is_named=True)
         except Transient as error:  # an answer without an id: it may have been made all the same
@@ -100,23 +96,25 @@ def _seed_body(order: Order) -> dict[str, Any]:
     return {"items": items}
 
 
-def _without(sentence: str, order: Order) -> str:
-    """ION may repeat what was sent: what a vendor wants to know is nobody's business."""
-    told = {value for item in order.items for value in item.attributes.values() if len(value) > 1}
-    for value in sorted(told, key=len, reverse=True):
-        sentence = sentence.replace(value, HIDDEN)
-    return sentence
-
-
 def _may_be(raw: Mapping[str, Any], order: Order, since: Millis, dialect: Dialect) -> bool:
     """Of the same items, and not made before then; where ION does not say, it may be."""
     rows = raw.get("orderItems" if dialect is Dialect.LIVE else "items")
     if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
-        theirs = Counter((text(row.get("productId")), _number(row.get("quantity"))) for row in rows)
-        if theirs != Counter((item.product or None, Decimal(item.quantity)) for item in order.items):
+        theirs = _sums((text(row.get("productId")) or "", _number(row.get("quantity"))) for row in rows)
+        if theirs is not None and theirs != _sums((item.product, Decimal(item.quantity)) for item in order.items):
             return False
     made = instant(raw.get("createTime" if dialect is Dialect.LIVE else "createdAt"))
     return made is None or made >= since
+
+
+def _sums(items: Iterable[tuple[str, Decimal | None]]) -> dict[str, Decimal] | None:
+    """By product, however it is spread over lines; ``None`` where a quantity can't be read."""
+    found = dict[str, Decimal]()
+    for product, quantity in items:
+        if quantity is None:
+            return None
+        found[product] = found.get(product, Decimal(0)) + quantity
+    return found
 
 
 def _seen(raw: Any, dialect: Dialect, *, is_named: bool) -> Seen:

@@ -85,6 +85,7 @@ def order_body(order: Order) -> dict[str, Any]:
         "tries": order.tries,
         "sent_at": order.sent_at,
         "ion_status": order.ion_status,
+        "not_it": list(order.not_it),
     }
 
 
@@ -107,4 +108,5 @@ def order_from_row(row: Any, text: str) -> Order:
         ion_customer=row.ion_customer,
         ion_order=row.ion_order,
         ion_status=body["ion_status"],
+        not_it=tuple(body["not_it"]),
     )

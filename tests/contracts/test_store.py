@@ -736,6 +736,7 @@ async def test_an_order_is_kept_as_it_was_saved_and_found_when_its_time_has_come
     full = replace(
         first, id="SO-2", state=OrderState.PLACED, due=Millis(60), reason="why", released_by="ann", tries=2,
         value=Decimal("22.50"), currency="USD", sent_at=Millis(8), ion_customer="3", ion_order="7", ion_status="NEW",
+        not_it=("5", "6"),
     )  # fmt: skip
     over = replace(first, id="SO-3", state=OrderState.ENDED, due=None, ion_customer="3")
     async with store.begin() as unit:

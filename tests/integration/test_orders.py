@@ -342,10 +342,65 @@ async def test_one_that_was_lost_is_not_changed_by_the_crm_and_a_person_says_whi
         assert (order.state, order.ion_order, order.ion_status) == (
             OrderState.PLACED, "8000", "NEW" if dialect == "live" else "pending",
         )  # fmt: skip
-        with pytest.raises(UserError, match="SO-1 is placed: only one that is held"):
+        async with desk.store.begin() as unit:  # the first word was wrong
+            await desk.book.adopt(unit, "SO-1", made["id"], "ann", desk.clock.now())
+        assert (await desk.work()).ion_order == made["id"]
+        await desk.send(order_id="SO-2")
+        with pytest.raises(UserError, match="SO-2 is waiting: only one that was held or sent can be one in ION"):
             async with desk.store.begin() as unit:
-                await desk.book.adopt(unit, "SO-1", "8000", "ann", desk.clock.now())
+                await desk.book.adopt(unit, "SO-2", "8000", "ann", desk.clock.now())
         assert len(desk.placed) == 2, "nothing was sent beside what was there"
+
+
+async def test_who_lets_an_order_go_has_said_no_to_what_was_shown_and_to_nothing_else() -> None:
+    async with selling("seed") as desk:
+        backup = {name: dict(rows) for name, rows in desk.store._tables.items()}
+        await desk.send()
+        await desk.work()
+        desk.store._tables = backup  # a restored backup: the order is in ION, and nobody knows
+        await desk.send()
+        held = await desk.work()
+        assert (held.state, held.not_it) == (OrderState.HELD, (desk.placed[0]["id"],))
+        await desk.send({**PREMIUM, "quantity": 6})
+        assert (await desk.order()).items[0].quantity == 5, "it may be in ION: it is not replaced"
+        desk.ion.fault("reset-after", "create_order")
+        async with desk.store.begin() as unit:
+            await desk.book.release(unit, "SO-1", "ann", desk.clock.now())
+        assert (await desk.work()).state is OrderState.UNKNOWN
+        order = await desk.work(LOST_MS)
+        assert (order.state, order.ion_order) == (OrderState.PLACED, desk.placed[1]["id"]), (
+            "not the one that it is not"
+        )
+        assert len(desk.placed) == 2
+
+
+async def test_whose_customer_is_linked_anew_while_it_is_looked_for_goes_to_the_new_one(dialect: str) -> None:
+    async with selling(dialect) as desk:
+        await desk.send()
+        orders = desk.orders()
+        judged = await orders._judge("SO-1")
+        assert judged is not None
+        async with desk.store.begin() as unit:
+            await unit.drop_link("C7")
+        await desk.link("C7", "300002")
+        assert await orders._write_down(judged) is None
+        assert (await desk.work()).ion_customer == "300002"
+        assert [made["customer"] for made in desk.placed] == ["300002"]
+
+
+async def test_one_that_nobody_can_find_out_about_is_for_a_person_in_the_end(dialect: str) -> None:
+    async with selling(dialect) as desk:
+        desk.ion.fault("reset-after", "create_order")
+        await desk.send()
+        await desk.work()
+        desk.ion.account.shop.answers["list_orders"] = {"error": "soon back"}
+        assert (await desk.work(LOST_MS)).state is OrderState.UNKNOWN
+        order = await desk.work(25 * 3_600_000)
+        assert order.state is OrderState.HELD
+        assert "nobody could find out whether ION has it" in order.reason
+        async with desk.store.begin() as unit:
+            await desk.book.adopt(unit, "SO-1", desk.placed[0]["id"], "ann", desk.clock.now())
+        assert (await desk.work()).state is OrderState.PLACED
 
 
 async def test_an_order_that_comes_again_and_cant_be_used_waits_for_a_person(dialect: str) -> None:

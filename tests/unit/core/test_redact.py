@@ -39,3 +39,8 @@ def test_an_error_that_repeats_what_was_sent_loses_the_secret() -> None:
     sent = {"orderItems": [{"attributes": [{"name": "adminPassword", "value": SECRET}]}], "pwd": "other-one"}
     assert without_secrets(f"wrong: {SECRET} and other-one", sent) == f"wrong: {HIDDEN} and {HIDDEN}"
     assert without_secrets("as it is", None) == "as it is"
+
+
+def test_whatever_a_vendor_wants_to_know_is_taken_out_of_what_ion_says() -> None:
+    sent = {"orderItems": [{"attributes": [{"name": "adminPin", "value": "4711"}, {"name": "x", "value": "a"}]}]}
+    assert without_secrets("pin 4711 is taken, a pity", sent) == f"pin {HIDDEN} is taken, a pity"
