@@ -74,7 +74,6 @@ LIFE: Mapping[tuple[OrderState, OrderState], str] = {
 """Each step that an order can take, and what makes it take it."""
 
 UNSENT = (OrderState.WAITING, OrderState.HELD)
-OVER = (OrderState.ENDED, OrderState.REFUSED, OrderState.DROPPED)
 FINAL = frozenset({"completed", "cancelled", "canceled", "error"})
 """ION's own words, in small letters, for an order that it is done with."""
 

@@ -204,7 +204,7 @@ class Orders:
     async def _put_off(self, order: Order, reason: str) -> None:
         """It stays what it is, and is looked at again: the older it is, the later."""
         now = self._clock.now()
-        due = Millis(now + min(SELDOM_MS, max(AGAIN_MS, (now - order.at) // 4)))
+        due = _later(order.at, now, SELDOM_MS)
         log.warning("order_waits", order=order.id, state=order.state.value, reason=reason)
 
         def after(known: Order) -> Order:
@@ -304,23 +304,19 @@ class Orders:
         match error:
             case OutcomeUnknown():
                 await self._move(sent, lambda known: self._lost(known, reason))
-            case Rejected(status=409 | 412) if (
-                sent.tries > 1 or sent.released_by
-            ):  # the one that was lost may be what is in the way
+            case Rejected(status=409 | 412) if sent.tries > 1 or sent.released_by:
+                # The one that was lost may be what is in the way.
                 await self._move(sent, lambda known: self._lost(known, reason))
             case Rejected():
                 await self._move(sent, lambda known: unsent(known, OrderState.REFUSED, None))
             case _:  # refused before it was looked at
-                due = Millis(now + min(SELDOM_MS, max(AGAIN_MS, (now - sent.at) // 4)))
+                due = _later(sent.at, now, SELDOM_MS)
                 await self._move(sent, lambda known: unsent(known, OrderState.WAITING, due))
 
     def _lost(self, order: Order, reason: str) -> Order:
+        """Looked for once no call of its is under way any more, whoever began it."""
         now = self._clock.now()
-        return order.moved_to(OrderState.UNKNOWN, now, self._settled_at(order), reason)
-
-    def _settled_at(self, order: Order) -> Millis:
-        """From then on no call of this order's is under way any more, whoever began it."""
-        return Millis(max(self._clock.now(), order.send_by + self._settle_ms))
+        return order.moved_to(OrderState.UNKNOWN, now, Millis(max(now, order.send_by + self._settle_ms)), reason)
 
     # -- sent
 
@@ -353,7 +349,7 @@ class Orders:
 
     def _look_at(self, order: Order, now: Millis) -> Millis:
         """The longer it stays as it is, the less often it is looked at: others wait to be sent."""
-        return Millis(now + min(DAY_MS, max(AGAIN_MS, (now - order.changed_at) // 4)))
+        return _later(order.changed_at, now, DAY_MS)
 
     async def _move(self, order: Order, step: Callable[[Order], Order]) -> None:
         """One step, from the state that it was seen in; where another has made one meanwhile, that one stands."""
@@ -362,6 +358,11 @@ class Orders:
             if known is None or not known.is_as(order):
                 return
             await self._book.keep(unit, step(known), known, self._clock.now())
+
+
+def _later(since: Millis, now: Millis, most_ms: int) -> Millis:
+    """After a quarter of the time that it has gone on, within bounds."""
+    return Millis(now + min(most_ms, max(AGAIN_MS, (now - since) // 4)))
 
 
 def _told(order: Order) -> tuple[object, ...]:

@@ -7,12 +7,12 @@ dialect lists customer by customer.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from syncd.core.licences import Subscription
 from syncd.core.policy import Dialect
-from syncd.ion.live import text
+from syncd.ion.live import number, text
 from syncd.ion.market import Market
 from syncd.ion.rows import row_of
 
@@ -28,20 +28,20 @@ class ReadSubscription(NamedTuple):
 def read_subscription(raw: Mapping[str, Any], dialect: Dialect, customer: str | None = None) -> ReadSubscription:
     """``customer``: whose list it is in, where the row does not say."""
     row = row_of("subscriptions", raw, dialect)
-    number, ion_customer = text(row["id"]), text(row["customer"]) or customer
-    if number is None or ion_customer is None:
+    own_id, ion_customer = text(row["id"]), text(row["customer"]) or customer
+    if own_id is None or ion_customer is None:
         return ReadSubscription(None, "a subscription without an id, or without a customer, was left out")
-    seats = _number(row["seats"] or 0)  # what is billed by use has none
+    seats = number(row["seats"] or 0)  # what is billed by use has none
     if seats is None or seats != int(seats) or not 0 <= seats <= MAX_SEATS:
-        return ReadSubscription(None, f"subscription {number}: the number of seats is {row['seats']!r}"[:300])
+        return ReadSubscription(None, f"subscription {own_id}: the number of seats is {row['seats']!r}"[:300])
     money = dict[str, Decimal | None]()
     for field, told in (("price", row["price"]), ("cost", raw.get("cost"))):
-        money[field] = _number(told)
+        money[field] = number(told)
         if money[field] is None and told not in (None, ""):
-            return ReadSubscription(None, f"subscription {number}: {field} is {told!r}, which is no price"[:300])
+            return ReadSubscription(None, f"subscription {own_id}: {field} is {told!r}, which is no price"[:300])
     name = text(row["product"])
     found = Subscription(
-        number,
+        own_id,
         ion_customer,
         name,
         text(row["vendor"]),
@@ -80,11 +80,3 @@ def _page(
     problems += [one.problem for one in read if one.problem]
     ids = [number for row in rows if (number := text(row_of("subscriptions", row, dialect)["id"]))]
     return [one.subscription for one in read if one.subscription is not None], ids
-
-
-def _number(raw: object) -> Decimal | None:
-    try:
-        number = Decimal(str(raw))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None

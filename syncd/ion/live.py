@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from syncd.core.policy import Dialect
@@ -119,6 +120,15 @@ def text(raw: object) -> str | None:
     if isinstance(raw, str):
         return raw.replace("\x00", "").strip() or None
     return str(raw) if isinstance(raw, int | float) and not isinstance(raw, bool) else None
+
+
+def number(raw: object) -> Decimal | None:
+    """Whole or not, as a number or as a text; ``None``: it is none."""
+    try:
+        read = Decimal(str(raw))
+    except InvalidOperation:
+        return None
+    return read if read.is_finite() else None
 
 
 def instant(raw: object) -> Millis | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from syncd.core.budget import Lane
@@ -18,7 +18,7 @@ from syncd.core.policy import Dialect
 from syncd.core.values import Millis
 from syncd.engine.ports import Slots, Store
 from syncd.ion.client import IonClient
-from syncd.ion.live import instant, text
+from syncd.ion.live import instant, number, text
 from syncd.ion.market import Market
 from syncd.ion.operations import OPERATIONS, Request, request_of
 from syncd.ion.rows import row_of
@@ -87,11 +87,11 @@ def _live_item(item: Item) -> dict[str, Any]:
 
 def _seed_body(order: Order) -> dict[str, Any]:
     items = []
-    for number, item in enumerate(order.items):
+    for place, item in enumerate(order.items):
         if item.subscription is not None:
-            raise UserError(f"items[{number}].subscription: the seed dialect of ION has no orders that change one")
+            raise UserError(f"items[{place}].subscription: the seed dialect of ION has no orders that change one")
         if item.attributes:
-            raise UserError(f"items[{number}].attributes: the seed dialect of ION takes none with an order")
+            raise UserError(f"items[{place}].attributes: the seed dialect of ION takes none with an order")
         items.append({"productId": item.product, "quantity": item.quantity})
     return {"items": items}
 
@@ -100,7 +100,7 @@ def _may_be(raw: Mapping[str, Any], order: Order, since: Millis, dialect: Dialec
     """Of the same items, and not made before then; where ION does not say, it may be."""
     rows = raw.get("orderItems" if dialect is Dialect.LIVE else "items")
     if isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows):
-        theirs = _sums((text(row.get("productId")) or "", _number(row.get("quantity"))) for row in rows)
+        theirs = _sums((text(row.get("productId")) or "", number(row.get("quantity"))) for row in rows)
         if theirs is not None and theirs != _sums((item.product, Decimal(item.quantity)) for item in order.items):
             return False
     made = instant(raw.get("createTime" if dialect is Dialect.LIVE else "createdAt"))
@@ -122,13 +122,4 @@ def _seen(raw: Any, dialect: Dialect, *, is_named: bool) -> Seen:
     ion_order = text(row.get("id"))
     if ion_order is None:
         raise Transient("ION answered an order with something that has no id")
-    return Seen(ion_order, text(row["status"]) or "", _number(row["total"]), text(row["currency"]), is_named)
-
-
-def _number(raw: object) -> Decimal | None:
-    """Whole or not, as a number or as a text; ``None``: it is none."""
-    try:
-        number = Decimal(str(raw))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
+    return Seen(ion_order, text(row["status"]) or "", number(row["total"]), text(row["currency"]), is_named)

@@ -10,7 +10,6 @@ import pytest
 from syncd.core.catalogue import Offer, OfferKey, Product
 from syncd.core.order import (
     LIFE,
-    OVER,
     Item,
     Order,
     OrderState,
@@ -146,7 +145,9 @@ def test_what_ion_has_is_kept_as_it_says_and_without_what_only_the_sending_neede
 
 def test_no_order_is_sent_from_a_state_in_which_it_may_be_in_ion() -> None:
     assert [before for before, after in LIFE if after is OrderState.SENT] == [OrderState.WAITING]
-    assert {before for before, _ in LIFE} & set(OVER) == {OrderState.REFUSED}
+    assert {before for before, _ in LIFE} & {OrderState.ENDED, OrderState.REFUSED, OrderState.DROPPED} == {
+        OrderState.REFUSED
+    }
     with pytest.raises(ValueError, match="unknown cannot become sent"):
         order(state=OrderState.UNKNOWN).moved_to(OrderState.SENT, NOW, None)
 
