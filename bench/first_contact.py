@@ -67,7 +67,7 @@ class Events:
 
     problem: str | None = None
 
-    def __init__(self, ingest: Ingest, on_progress: Callable[[Mapping[int, int]], None]) -> None:
+    def __init__(self, ingest: Ingest, on_progress: Callable[[Mapping[int, int], bool], None]) -> None:
         self._ingest, self._on_progress = ingest, on_progress
 
     async def run(self) -> None:
@@ -78,7 +78,7 @@ class Events:
                 event = {"type": "snapshot", "id": f"C{number}", "version": 1, "customer": customer(f"c{number}")}
                 events.append(RawEvent("t", 0, number, now, f"C{number}".encode(), orjson.dumps(event), ()))
             await self._ingest.ingest("t", events, {0: CUSTOMERS})
-        self._on_progress({0: 0})
+        self._on_progress({0: 0}, False)
         await asyncio.Event().wait()
 
 

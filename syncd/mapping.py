@@ -11,10 +11,12 @@ import json
 import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import phonenumbers
 import pycountry
@@ -39,6 +41,9 @@ MAX_LENGTH = 1_000
 """Characters in one value; more is an event set aside."""
 
 
+NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
 class WrongValue(ValueError):
     """A CRM value that can't be what its field holds."""
 
@@ -60,6 +65,11 @@ class Converters(BaseModel):
     """CRM value to canonical value."""
     default: str | None = None
     """Stands in for a blank, and for a field that a new customer never had; never for one left out."""
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Nothing but spaces is changed."""
+        return not (self.values or self.case != "keep" or self.phone or self.country or self.language)
 
 
 class FieldMapping(BaseModel):
@@ -111,6 +121,10 @@ class CrmMapping:
 
     id_column: str
     rows: Mapping[Field, FieldMapping]
+    _reader: CustomerReader = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_reader", CustomerReader(self.rows))
 
     @property
     def fingerprint(self) -> str:
@@ -118,21 +132,12 @@ class CrmMapping:
         rows = {name.value: row.model_dump(mode="json") for name, row in sorted(self.rows.items())}
         return hashlib.sha256(json.dumps([self.id_column, rows], sort_keys=True).encode()).hexdigest()[:16]
 
-    def read(self, customer: Mapping[str, object]) -> dict[str, Value]:
-        """Canonical values of what the CRM's customer mentions; raises ``WrongValue``."""
-        country = _text_at(customer, self.rows[Field.COUNTRY].crm or Field.COUNTRY.value)
-        values: dict[str, Value] = {}
-        for name, row in self.rows.items():
-            path = row.crm or name.value
-            if name is Field.ADDRESS:
-                found, address = _address_at(customer, path)
-                if found:
-                    values[name] = address
-                continue
-            found, raw = _at(customer, path)
-            if found:
-                values[name] = self._read_one(name, row.convert, raw, country)
-        return values
+    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NOTHING) -> dict[str, Value]:
+        """Canonical values of what the CRM's customer mentions; raises ``WrongValue``.
+
+        ``known``: what was read of this customer before, which makes it faster and changes nothing.
+        """
+        return self._reader.read(customer, known)
 
     def write(self, name: Field, value: Value) -> Value:
         """A canonical value in the CRM's own spelling."""
@@ -171,16 +176,69 @@ class CrmMapping:
                     f" never returns {name}: use crm-to-ion or off"
                 )
 
-    def _read_one(self, name: Field, convert: Converters, raw: object, country: str | None) -> Value:
-        if raw is None or raw == "":
-            return convert.default
-        if not isinstance(raw, str):
-            raise WrongValue(f"{name} is {_kind(raw)}, a text was expected")
-        text = _checked(name, raw)
-        value = _converted(convert, text, country) or convert.default
-        if name is Field.STATUS and value not in ("active", "inactive", None):
-            raise WrongValue(f"status is {value!r}, active or inactive was expected")
-        return value
+
+_MISSING = object()
+_parts_of = attrgetter(*Address.__slots__)
+
+
+class _FieldReader(NamedTuple):
+    name: str
+    path: tuple[str, ...]
+    parts: tuple[str, ...]
+    """Of an address, where its five parts are when it isn't nested under its path."""
+    convert: Callable[[object, str | None], Value]
+    is_steady: bool
+    """What is canonical is read as it is, whatever else the customer holds."""
+    needs_country: bool
+
+
+class CustomerReader:
+    """Reads a CRM's customer, field by field."""
+
+    def __init__(self, rows: Mapping[Field, FieldMapping]) -> None:
+        self._country = _path(rows[Field.COUNTRY].crm or Field.COUNTRY)
+        self._readers = [_field_reader(name, row) for name, row in rows.items()]
+
+    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NOTHING) -> dict[str, Value]:
+        """``known``: what was read of this customer before. Most events repeat most of it, which needs no reading."""
+        values: dict[str, Value] = {}
+        for name, path, parts, convert, is_steady, needs_country in self._readers:
+            raw = customer.get(path[0], _MISSING)
+            for step in path[1:]:
+                raw = raw.get(step, _MISSING) if isinstance(raw, dict) else _MISSING
+            if parts:
+                raw = _address_parts(customer, raw, parts)
+            if raw is _MISSING:
+                continue
+            before = known.get(name)
+            if is_steady and before is not None and raw == (_parts_of(before) if parts else before):
+                values[name] = before
+            else:
+                values[name] = convert(raw, _text_at(customer, self._country) if needs_country else None)
+        return values
+
+
+def _field_reader(name: Field, row: FieldMapping) -> _FieldReader:
+    path, convert = row.crm or name.value, row.convert
+    if name is Field.ADDRESS:
+        parts = tuple(f"{path}_{part}" for part in Address.__slots__)
+        return _FieldReader(name.value, _path(path), parts, _read_address, is_steady=True, needs_country=False)
+    is_steady = not convert.values and not convert.phone
+    read = partial(read_field, name, convert)
+    return _FieldReader(name.value, _path(path), (), read, is_steady, needs_country=convert.phone is True)
+
+
+def read_field(name: Field, convert: Converters, raw: object, country: str | None) -> Value:
+    """The canonical value; raises ``WrongValue``."""
+    if raw is None or raw == "":
+        return convert.default
+    if not isinstance(raw, str):
+        raise WrongValue(f"{name} is {_kind(raw)}, a text was expected")
+    text = _checked(name, raw)
+    value = _converted(convert, text, country) or convert.default
+    if name is Field.STATUS and value not in ("active", "inactive", None):
+        raise WrongValue(f"status is {value!r}, active or inactive was expected")
+    return value
 
 
 def load_mapping(path: Path | None) -> CrmMapping:
@@ -217,7 +275,7 @@ def _round_trip_problems(name: Field, row: FieldMapping) -> list[str]:
     if len(set(back)) != len(back):
         problems.append(f"mapping: fields.{name}.convert.values: two CRM values stand for the same value")
     for sample in (*SAMPLES[name], *back):
-        again = mapping._read_one(name, row.convert, mapping.write(name, sample), "US")
+        again = read_field(name, row.convert, mapping.write(name, sample), "US")
         if again != sample and KEYS[name](again, "US") != KEYS[name](sample, "US"):
             problems.append(
                 f"mapping: fields.{name}.convert: {sample!r} written to the CRM would be read back as {again!r};"
@@ -234,6 +292,8 @@ def _place(location: tuple[int | str, ...]) -> str:
 def _converted(convert: Converters, text: str, country: str | None) -> str:
     if convert.trim:
         text = " ".join(text.split())
+    if convert.is_plain:
+        return text
     text = convert.values.get(text, text)
     if convert.case != "keep":
         text = text.lower() if convert.case == "lower" else text.upper()
@@ -244,40 +304,38 @@ def _converted(convert: Converters, text: str, country: str | None) -> str:
     return language_code(text) if convert.language else text
 
 
-def _at(customer: Mapping[str, object], path: str) -> tuple[bool, object]:
+def _path(text: str) -> tuple[str, ...]:
+    return tuple(text.split("."))
+
+
+def _text_at(customer: Mapping[str, object], path: tuple[str, ...]) -> str | None:
     node: object = customer
-    for step in path.split("."):
-        if not isinstance(node, Mapping) or step not in node:
-            return False, None
-        node = node[step]
-    return True, node
+    for step in path:
+        node = node.get(step) if isinstance(node, Mapping) else None
+    return node.strip() if isinstance(node, str) else None
 
 
-def _text_at(customer: Mapping[str, object], path: str) -> str | None:
-    found, raw = _at(customer, path)
-    return raw.strip() if found and isinstance(raw, str) else None
+def _address_parts(customer: Mapping[str, object], raw: object, flat: tuple[str, ...]) -> object:
+    """Its five parts, nested under its path or flat: ``address_street`` and so on. Anything else is left as it is."""
+    if isinstance(raw, dict):
+        found = [raw.get(part) for part in Address.__slots__]
+    elif raw is not _MISSING or customer.keys().isdisjoint(flat):
+        return raw
+    else:
+        found = [customer.get(part) for part in flat]
+    return tuple(["" if part is None else part for part in found])
 
 
-def _address_at(customer: Mapping[str, object], path: str) -> tuple[bool, Address | None]:
-    """Nested under its path, or flat: ``address_street`` and so on."""
-    found, raw = _at(customer, path)
-    if not found:
-        flat = {part: _at(customer, f"{path}_{part}") for part in Address.__slots__}
-        if not any(present for present, _ in flat.values()):
-            return False, None
-        raw = {part: value for part, (_, value) in flat.items()}
+def _read_address(raw: object, _: str | None) -> Address | None:
     if raw is None or raw == "":
-        return True, None
-    if not isinstance(raw, Mapping):
+        return None
+    if not isinstance(raw, tuple):
         raise WrongValue(f"address is {_kind(raw)}, an object of street, suite, city, state and zip was expected")
-    parts = {part: _part(part, raw.get(part)) for part in Address.__slots__}
-    address = Address(**parts)
-    return True, None if address.is_blank else address
+    address = Address(*map(_part, Address.__slots__, raw))
+    return None if address.is_blank else address
 
 
 def _part(part: str, raw: object) -> str:
-    if raw is None:
-        return ""
     if not isinstance(raw, str):
         raise WrongValue(f"address.{part} is {_kind(raw)}, a text was expected")
     return " ".join(_checked(f"address.{part}", raw).split())

@@ -123,7 +123,7 @@ class SimEvents:
             if set(positions) != mine:
                 positions = await self._ingest.take_over(self._topic, partial(self._offsets, mine))
             batches = {} if topic.is_away else topic.fetch(positions)
-            self._on_progress(topic.lags(positions))
+            self._on_progress(topic.lags(positions), False)
             if not batches:
                 await topic.wait(5.0)
                 continue
@@ -355,7 +355,7 @@ def _plain(values: Mapping[Field, object]) -> dict[str, object]:
 
 def _versions(record: Record) -> dict[str, int]:
     """From which version of the customer each field's newest value comes."""
-    tops = {name: register[0].last.version for name, register in record.registers.items() if register}
+    tops = {name: register[0].version for name, register in record.registers.items() if register}
     return {name: -1 if version is None else version for name, version in tops.items()}
 
 

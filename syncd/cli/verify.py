@@ -80,8 +80,7 @@ async def _verify(settings: Settings, *, is_quick: bool) -> Verdict:
             ingest, source, latest = await ingest_of(settings, store), Source(settings), Latest()
             with progress("events") as step:
                 async for batch in source.read(await source.spans()):
-                    for observations in ingest.observations(batch.events, None).values():
-                        latest.take(observations)
+                    latest.take(ingest.observations(batch.events))
                     step(batch.read, batch.total)
         verifier = Verifier(store, ion, await store_clock(store), int(settings.poll.interval_seconds * 1000))
         return await verifier.verify(policy, latest)

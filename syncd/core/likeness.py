@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from anyascii import anyascii
-from cleanco import basename
+from cleanco.clean import custom_basename, normalized, prepare_default_terms, strip_punct, strip_tail
 from rapidfuzz import fuzz
 
 from syncd.core.record import Record
@@ -139,10 +139,33 @@ def traits_of(record: Record) -> Traits:
     )
 
 
+LEGAL_FORMS = prepare_default_terms()
+
+
+def _by_word() -> Mapping[str, Sequence[int]]:
+    """Places in the list of legal forms, by the words that a form begins or ends with."""
+    found: dict[str, list[int]] = {}
+    for place, (_, words) in enumerate(LEGAL_FORMS):
+        for word in {words[0], words[-1]}:
+            found.setdefault(word, []).append(place)
+    return found
+
+
+_LEGAL_FORMS_BY_WORD = _by_word()
+
+
+def _legal_forms_in(company: str) -> list[tuple[int, list[str]]]:
+    """Those that the name may have: to try all two thousand takes as long as all else together."""
+    plain = strip_tail(company)
+    words = {strip_punct(word) for word in (plain.casefold() if plain.isascii() else normalized(plain)).split()}
+    places = {place for word in words for place in _LEGAL_FORMS_BY_WORD.get(word, ())}
+    return [LEGAL_FORMS[place] for place in sorted(places)]
+
+
 @lru_cache(maxsize=50_000)
 def bare_name(company: str) -> str:
     """Words in lower case ASCII, without legal forms: ``Müller & Söhne GmbH`` is ``muller and sohne``."""
-    bare = basename(company, prefix=True) or company
+    bare = custom_basename(company, _legal_forms_in(company), prefix=True) or company
     ascii_name = anyascii(bare).casefold().replace("&", " and ").replace("+", " and ").replace("'", "")
     words = _NOT_ALPHANUMERIC.sub(" ", ascii_name.replace(".", "")).split()
     return " ".join(word for word in words if word != "the") or " ".join(words)

@@ -16,7 +16,6 @@ none   nothing                                          new           --
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,6 @@ from syncd.core.link import How, Link
 from syncd.core.record import Record
 from syncd.core.values import Field, Side, Value
 
-_SPACES = re.compile(r"\s+")
-
-
 MAX_KEY = 400
 """Characters of a key; what is alike that far is alike. An index takes no longer ones."""
 
@@ -39,7 +35,8 @@ def match_key(value: Value) -> str | None:
     """What exact matching compares: no case, no accents' encoding, no stray spaces."""
     if not isinstance(value, str):
         return None
-    return _SPACES.sub(" ", unicodedata.normalize("NFKC", value)).strip().casefold()[:MAX_KEY] or None
+    plain = value if value.isascii() else unicodedata.normalize("NFKC", value)
+    return " ".join(plain.split()).casefold()[:MAX_KEY] or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ Next in the flow: ``decide`` compares two records with the base.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
+from operator import itemgetter
 from typing import NamedTuple
 
 from syncd.core.values import BEGINNING, Field, Millis, Side, Value
@@ -38,13 +39,6 @@ class Position(NamedTuple):
     at: Millis
     offset: int
 
-    def compare(self, other: Position) -> int:
-        """By version where both have one, else by time, else by offset."""
-        if self.version is not None and other.version is not None and self.version != other.version:
-            return 1 if self.version > other.version else -1
-        mine, theirs = (self.at, self.offset), (other.at, other.offset)
-        return (mine > theirs) - (mine < theirs)
-
 
 class Sighting(NamedTuple):
     value: Value
@@ -52,10 +46,25 @@ class Sighting(NamedTuple):
     """End of the first observation that showed the value."""
     is_exact: bool
     """``first`` is the very moment of the change, not only an upper bound."""
-    last: Position
-    """Start of the last observation that showed it."""
+    version: int | None
+    at: Millis
+    offset: int
+    """Where the last observation that showed it stands, and when it began."""
     until: Millis
     """End of that last observation."""
+
+
+def compare(mine: Position | Sighting, theirs: Position | Sighting) -> int:
+    """Which observation is the later one: by version where both have one, else by time, else by offset."""
+    if mine.version != theirs.version and mine.version is not None and theirs.version is not None:
+        return 1 if mine.version > theirs.version else -1
+    if mine.at != theirs.at:
+        return 1 if mine.at > theirs.at else -1
+    return (mine.offset > theirs.offset) - (mine.offset < theirs.offset)
+
+
+def sighted(value: Value, first: Millis, is_exact: bool, last: Position, until: Millis) -> Sighting:
+    return Sighting(value, first, is_exact, *last, until)
 
 
 class Stamp(NamedTuple):
@@ -69,18 +78,26 @@ Register = tuple[Sighting, ...]
 
 
 def _newest_first(mine: Sighting, theirs: Sighting) -> int:
-    order = theirs.last.compare(mine.last)
-    if order:
-        return order
-    a, b = (mine.until, repr(mine.value)), (theirs.until, repr(theirs.value))
-    return (a < b) - (a > b)
+    return compare(theirs, mine) or theirs.until - mine.until
 
 
 def _same_value(mine: Sighting, theirs: Sighting) -> Sighting:
-    opening = min(mine, theirs, key=lambda sighting: (sighting.first, not sighting.is_exact))
-    order = mine.last.compare(theirs.last) or mine.until - theirs.until
+    is_first = mine.first < theirs.first or (mine.first == theirs.first and mine.is_exact >= theirs.is_exact)
+    opening = mine if is_first else theirs
+    order = compare(mine, theirs) or mine.until - theirs.until
     closing = mine if order >= 0 else theirs
-    return Sighting(mine.value, opening.first, opening.is_exact, closing.last, closing.until)
+    return Sighting(mine.value, opening.first, opening.is_exact, *closing[3:])
+
+
+def register_of(sightings: Sequence[Sighting]) -> Register:
+    """One a value, newest first."""
+    if len(sightings) == 1:
+        return tuple(sightings)
+    merged: dict[Value, Sighting] = {}
+    for sighting in sightings:
+        known = merged.get(sighting.value)
+        merged[sighting.value] = sighting if known is None else _same_value(known, sighting)
+    return _sorted(merged.values())[:MAX_VALUES]
 
 
 def join(mine: Register, theirs: Register) -> Register:
@@ -89,17 +106,25 @@ def join(mine: Register, theirs: Register) -> Register:
         return mine or theirs
     if len(mine) == len(theirs) == 1 and mine[0].value == theirs[0].value:
         return (_same_value(mine[0], theirs[0]),)
-    merged: dict[Value, Sighting] = {sighting.value: sighting for sighting in mine}
-    for sighting in theirs:
-        known = merged.get(sighting.value)
-        merged[sighting.value] = sighting if known is None else _same_value(known, sighting)
-    return tuple(sorted(merged.values(), key=cmp_to_key(_newest_first))[:MAX_VALUES])
+    return register_of((*mine, *theirs))
+
+
+_PLACE = itemgetter(*map(Sighting._fields.index, ("version", "at", "offset", "until")))
+
+
+def _sorted(sightings: Iterable[Sighting]) -> Register:
+    """Newest first. Where all have a version, or none has, their places are compared as they are."""
+    by_value = sorted(sightings, key=lambda sighting: repr(sighting.value), reverse=True)
+    try:
+        return tuple(sorted(by_value, key=_PLACE, reverse=True))
+    except TypeError:  # some have a version and some have not
+        return tuple(sorted(by_value, key=cmp_to_key(_newest_first)))
 
 
 def stamp_of(register: Register) -> Stamp:
     """When the newest value came to be (rule 3)."""
     top = register[0]
-    after = max((other.last.at for other in register[1:]), default=BEGINNING)
+    after = max((other.at for other in register[1:]), default=BEGINNING)
     if top.first < after:  # the value came back: its first sighting is of an earlier life
         return Stamp(after, max(top.until, after))
     return Stamp(top.first, top.first) if top.is_exact else Stamp(after, top.first)
@@ -145,8 +170,8 @@ class Record:
 
     def holds_as(self, other: Record) -> bool:
         """Both were last seen to hold the same; when, and what before, may differ."""
-        mine = {name: register[0].value for name, register in self.registers.items()}
-        return mine == {name: register[0].value for name, register in other.registers.items()}
+        mine, theirs = self.registers, other.registers
+        return mine.keys() == theirs.keys() and all(mine[name][0].value == theirs[name][0].value for name in mine)
 
     @property
     def is_deleted(self) -> bool:
@@ -190,14 +215,86 @@ def new_record(side: Side, customer_id: str) -> Record:
     return Record(side, customer_id, {})
 
 
+class Sightings:
+    """What observations of one CRM customer say, taken in as they come.
+
+    Most fields of most events say nothing new, so a sighting is made of a value only when it changes, or when other
+    fields are told than before, or something older is.
+    """
+
+    __slots__ = ("_first", "_last", "_made", "count", "values")
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Observations that were taken in."""
+        self._made: list[tuple[str, Sighting]] = []
+        self.values: Mapping[str, Value] = {}
+        """What the last observation told."""
+        self._first: dict[str, Millis] = {}
+        """Since when each of them has been told."""
+        self._last: Observation | None = None
+
+    def take(self, seen: Observation) -> None:
+        self.count += 1
+        last, values = self._last, seen.values
+        if last is None or values.keys() != self._first.keys() or not _follows(last, seen):
+            self._begin(seen)
+            return
+        before = self.values
+        for name, value in values.items():
+            if value != before[name]:
+                self._made.append((name, self._sighting(name, last)))
+                self._first[name] = seen.position.at
+        self.values, self._last = values, seen
+
+    def registers(self) -> dict[str, Register]:
+        """What was seen, by name."""
+        found: dict[str, Register] = {name: (sighting,) for name, sighting in self._open()}
+        if self._made:
+            made: dict[str, list[Sighting]] = {}
+            for name, sighting in self._made:
+                made.setdefault(name, []).append(sighting)
+            found.update({name: register_of([*more, *found.get(name, ())]) for name, more in made.items()})
+        return found
+
+    def _begin(self, seen: Observation) -> None:
+        self._made += self._open()
+        self.values, self._last = seen.values, seen
+        self._first = dict.fromkeys(seen.values, seen.position.at)
+
+    def _open(self) -> list[tuple[str, Sighting]]:
+        if (last := self._last) is None:
+            return []
+        first, is_edit, (version, at, offset) = self._first, last.is_edit, last.position
+        return [
+            (name, Sighting(value, first[name], is_edit, version, at, offset, at))
+            for name, value in self.values.items()
+        ]
+
+    def _sighting(self, name: str, last: Observation) -> Sighting:
+        return Sighting(self.values[name], self._first[name], last.is_edit, *last.position, last.position.at)
+
+
+def _follows(last: Observation, seen: Observation) -> bool:
+    """It is newer in each respect, so that of what both tell the first is the earlier and the last the later one."""
+    mine, theirs = last.position, seen.position
+    return last.is_edit == seen.is_edit and mine.at <= theirs.at and compare(theirs, mine) > 0
+
+
 def observe(record: Record, observations: Iterable[Observation]) -> Record:
     """Fold a CRM customer's observations into its record, in any order."""
-    registers = dict(record.registers)
+    sightings = Sightings()
     for seen in observations:
-        at = seen.position.at
-        for name, value in seen.values.items():
-            sighting = Sighting(value, at, seen.is_edit, seen.position, at)
-            registers[name] = join(registers.get(name, ()), (sighting,))
+        sightings.take(seen)
+    return fold(record, sightings)
+
+
+def fold(record: Record, sightings: Sightings) -> Record:
+    """The record with what else was seen; the same one comes back if that tells nothing new."""
+    registers = dict(record.registers)
+    for name, register in sightings.registers().items():
+        known = registers.get(name)
+        registers[name] = register if known is None else join(known, register)
     return record if registers == record.registers else replace(record, registers=registers)
 
 
@@ -211,7 +308,7 @@ def is_stale(record: Record, reading: Reading) -> bool:
 def is_superseded(record: Record, reading: Reading) -> bool:
     """The record has seen another value since the reading was asked for."""
     return any(
-        register[0].value != reading.values[name] and register[0].last.at > reading.asked
+        register[0].value != reading.values[name] and register[0].at > reading.asked
         for name in reading.values
         if (register := record.registers.get(name))
     )
@@ -242,21 +339,21 @@ def observe_reading(record: Record, reading: Reading, listed_at: Millis = BEGINN
 
 def _seen_again(register: Register, at: Millis) -> Register:
     top = register[0]
-    if at <= top.last.at:
+    if at <= top.at:
         return register
-    return (top._replace(last=Position(None, at, 0), until=max(at, top.until)), *register[1:])
+    return (top._replace(version=None, at=at, offset=0, until=max(at, top.until)), *register[1:])
 
 
 def _sighted(record: Record, register: Register, reading: Reading, value: Value) -> Sighting:
     """The reading's own time is an upper bound; ION's ``updateTime`` inside the interval is exact,
     unless our own write moved it (S2)."""
     position = Position(None, reading.asked, 0)
-    after = register[0].last.at if register else BEGINNING
+    after = register[0].at if register else BEGINNING
     moment = reading.modified
     # ION rounds down to whole seconds: the true moment lies in [moment, moment + 999].
     if moment is not None and moment != record.own_modified and after <= moment + 999 <= reading.answered + 999:
-        return Sighting(value, max(moment, after), True, position, reading.answered)
-    return Sighting(value, reading.answered, False, position, reading.answered)
+        return sighted(value, max(moment, after), True, position, reading.answered)
+    return sighted(value, reading.answered, False, position, reading.answered)
 
 
 def observe_write(record: Record, values: Mapping[Field, Value], reading: Reading) -> Record:
@@ -268,7 +365,7 @@ def observe_write(record: Record, values: Mapping[Field, Value], reading: Readin
     position = Position(None, reading.answered, 0)
     for field, sent in values.items():
         value = reading.values.get(field, sent)
-        sighting = Sighting(value, reading.answered, False, position, reading.answered)
+        sighting = sighted(value, reading.answered, False, position, reading.answered)
         registers[field] = (sighting,) if record.value(field) != value else registers[field]
     return replace(
         record,

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from syncd.core.link import Link
 from syncd.core.policy import Access, Direction, FieldRule
-from syncd.core.record import Observation, Position, Record
+from syncd.core.record import Observation, Position, Record, compare
 from syncd.core.values import Address, Field, Millis, Side, Value, Values
 
 _SPACES = re.compile(r"\s+")
@@ -120,7 +120,7 @@ class Latest:
         for seen in observations:
             known = self.held.setdefault(seen.customer_id, {})
             for name, value in seen.values.items():
-                if name not in known or _is_later(seen.position, known[name][0]):
+                if name not in known or compare(seen.position, known[name][0]) > 0:
                     known[name] = (seen.position, value)
 
     def values(self, record: Record) -> dict[Field, Value]:
@@ -128,15 +128,9 @@ class Latest:
         told, values = self.held.get(record.customer_id, {}), record.values()
         for name, (position, value) in told.items():
             register = record.registers.get(name)
-            if name in list(Field) and (register is None or not _is_later(register[0].last, position)):
+            if name in list(Field) and (register is None or compare(register[0], position) <= 0):
                 values[Field(name)] = value
         return values
-
-
-def _is_later(mine: Position, theirs: Position) -> bool:
-    if mine.version is not None and theirs.version is not None and mine.version != theirs.version:
-        return mine.version > theirs.version
-    return (mine.at, mine.offset) > (theirs.at, theirs.offset)
 
 
 def unproven(

@@ -22,7 +22,7 @@ import orjson
 
 from syncd.core.record import DELETED, ION_NOTE, PRESENCE, PRESENT, Observation, Position
 from syncd.core.values import Millis, Side, Value
-from syncd.engine.ingest import Decoded, Refusal, Told, Unusable
+from syncd.engine.ingest import Decoded, Known, Refusal, Told, Unusable, nobody
 from syncd.engine.intake import RawEvent
 from syncd.mapping import CrmMapping, WrongValue
 
@@ -61,12 +61,12 @@ class EventDecoder:
         self._mapping = mapping
         self._skew_ms = skew_ms
 
-    def decode(self, event: RawEvent, now: Millis) -> Decoded:
+    def decode(self, event: RawEvent, now: Millis, known: Known = nobody) -> Decoded:
         form = "unknown"
         try:
             message = _message(event, self._mapping.id_column)
             form = message.form
-            return self._told(event, message, now)
+            return self._told(event, message, now, known)
         except Bad as bad:
             return Unusable(form, bad.reason, bad.detail)
         except WrongValue as wrong:
@@ -75,7 +75,7 @@ class EventDecoder:
         except Exception as error:  # whatever else it is: one event must not hold up a partition
             return Unusable(form, "undecodable", f"the event could not be read: {type(error).__name__}")
 
-    def _told(self, event: RawEvent, message: Message, now: Millis) -> Decoded:
+    def _told(self, event: RawEvent, message: Message, now: Millis, known: Known) -> Decoded:
         caused_by = _optional_text("caused_by", message.caused_by)
         if message.kind == "command-rejected":
             return _refusal(message, caused_by, event.at)
@@ -86,9 +86,9 @@ class EventDecoder:
         if message.kind == "deleted":
             gone: dict[str, Value] = {PRESENCE: DELETED}
             return Told(message.form, Observation(Side.CRM, crm_id, gone, position, True), caused_by, is_clamped)
-        if not isinstance(message.customer, Mapping):
+        if not isinstance(message.customer, dict):
             raise Bad("wrong-type", f"a {message.kind} event needs the customer as an object")
-        values: dict[str, Value] = {PRESENCE: PRESENT, **self._mapping.read(message.customer)}
+        values: dict[str, Value] = {PRESENCE: PRESENT, **self._mapping.read(message.customer, known(crm_id))}
         ion_id = _optional_text("ion_id", message.ion_id)
         if ion_id is not None:
             values[ION_NOTE] = ion_id
@@ -109,13 +109,14 @@ class EventDecoder:
 
 
 def _message(event: RawEvent, id_column: str) -> Message:
-    headers = {name.lower(): value for name, value in event.headers}
     if event.value is None:
         return Message("tombstone", "deleted", None, None, None, None, None, None)
-    if "ce_specversion" in headers:
-        return _binary_cloud_event(headers, event.value)
+    if event.headers:
+        headers = {name.lower(): value for name, value in event.headers}
+        if "ce_specversion" in headers:
+            return _binary_cloud_event(headers, event.value)
     document = _json(event.value)
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         raise Bad("wrong-type", "the event is not a JSON object")
     if "specversion" in document:
         return _cloud_event(document, document.get("data"))
@@ -158,25 +159,25 @@ def _cloud_event(attributes: Mapping[str, Any], data: object) -> Message:
 
 
 def _is_envelope(document: object) -> bool:
-    return isinstance(document, Mapping) and "op" in document and ("before" in document or "after" in document)
+    return isinstance(document, dict) and "op" in document and ("before" in document or "after" in document)
 
 
 def _debezium(payload: object, id_column: str) -> Message:
     if payload is None:
         return Message("tombstone", "deleted", None, None, None, None, None, None)
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, dict):
         raise Bad("wrong-type", "the Debezium payload is not an object")
     kinds = {"c": "changed", "u": "changed", "r": "snapshot", "d": "deleted"}
     kind = kinds.get(str(payload.get("op")))
     if kind is None:
         raise Bad("unknown-type", f"Debezium op {payload.get('op')!r} is not one of c, u, d, r")
     row = payload.get("before" if kind == "deleted" else "after")
-    row = row if isinstance(row, Mapping) else {}
+    row = row if isinstance(row, dict) else {}
     row = {name: value for name, value in row.items() if value != MISSING_IN_ROW}
     if kind != "deleted" and not row:
         raise Bad("wrong-type", "the Debezium event has no row in `after`")
     source = payload.get("source")
-    moment = source.get("ts_ms") if isinstance(source, Mapping) else None
+    moment = source.get("ts_ms") if isinstance(source, dict) else None
     return Message(
         form="debezium",
         kind=kind,
@@ -215,7 +216,7 @@ def _refusal(message: Message, caused_by: str | None, at: Millis) -> Refusal:
     if caused_by is None:
         raise Bad("no-command", "a command-rejected event must name its command in caused_by")
     data = message.customer
-    reason = data.get("reason") if isinstance(data, Mapping) else None
+    reason = data.get("reason") if isinstance(data, dict) else None
     text = reason if isinstance(reason, str) else "no reason given"
     return Refusal(message.form, message.crm_id, caused_by, text[:300].replace("\x00", ""), at)
 
@@ -246,9 +247,9 @@ def _key_id(key: bytes | None, id_column: str) -> str | None:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-    if isinstance(parsed, Mapping) and isinstance(parsed.get("payload"), Mapping | str):
+    if isinstance(parsed, dict) and isinstance(parsed.get("payload"), dict | str):
         parsed = parsed["payload"]
-    if isinstance(parsed, Mapping):
+    if isinstance(parsed, dict):
         return _id_text(parsed.get(id_column))
     return parsed if isinstance(parsed, str) else text
 

@@ -29,8 +29,13 @@ from syncd.mapping import CrmMapping
 
 log = structlog.get_logger()
 
-MAX_BATCH = 5_000
-FETCH_WAIT_MS = 200
+CHUNK = 1_000
+"""Records that are read in one go, between two looks at what else there is to do."""
+MAX_EVENTS, MAX_HELD = 100_000, 20_000
+"""Of a backlog, as many records are stored at once, or of as many customers: who is told of often is stored once."""
+FETCH_WAIT_MS, MORE_WAIT_MS = 200, 100
+FETCH_BYTES = 4 * 1024 * 1024
+"""Of one partition at once: a backlog comes in few large answers."""
 STALL_SECONDS = 45.0
 """A consumer that is behind and yet gets nothing for so long has come to grief inside; a new one is made."""
 ENDS_SECONDS = 5.0
@@ -100,8 +105,8 @@ class KafkaEvents:
         group: str,
         prepare: Callable[[], Awaitable[None]],
         clock: Clock,
-        intake: Intake,
-        on_progress: Callable[[Mapping[int, int]], None],
+        intake: Intake[Any],
+        on_progress: Callable[[Mapping[int, int], bool], None],
     ) -> None:
         self._access = access
         self.topic = topic
@@ -135,6 +140,7 @@ class KafkaEvents:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
+            max_partition_fetch_bytes=FETCH_BYTES,
             max_poll_interval_ms=600_000,
             session_timeout_ms=10_000,
             request_timeout_ms=20_000,
@@ -154,49 +160,66 @@ class KafkaEvents:
         loop, told, told_at = asyncio.get_running_loop(), dict[int, Place](), 0.0
         while True:
             turn = seek.turn
-            fetched = await consumer.getmany(timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
+            batch, read = await self._fetch(consumer)
+            is_behind = bool(read) and await _has_more(consumer)
             if seek.failure is not None:
                 raise KafkaError(f"where to read on could not be found out: {seek.failure}")
-            if not fetched and not seek.is_done:
+            if not read and not seek.is_done:
                 continue
             places = await self._places(consumer)
             is_news = places != told or loop.time() > told_at + TELL_SECONDS
-            if fetched or (is_news and seek.turn == turn):
-                left = STALL_SECONDS if fetched else (patience.when() or 0.0) - loop.time()
+            if read or (is_news and seek.turn == turn):
+                left = STALL_SECONDS if read else (patience.when() or 0.0) - loop.time()
                 patience.reschedule(None)  # the store may be away for as long as it likes
-                await self._store(fetched, places)
+                is_stored = await self._store(batch, {} if read else places, places)
                 patience.reschedule(loop.time() + left)
-            if fetched:
-                await consumer.commit({place: records[-1].offset + 1 for place, records in fetched.items()})
+                if not is_stored:
+                    await seek.again()
+                    continue
+            if read:
+                await consumer.commit(read)
             elif is_news and seek.turn == turn:
                 told, told_at = places, loop.time()  # until a marker is passed over, or there is more to come
             lags = {number: place.lag for number, place in places.items()}
-            self._on_progress({number: lag for number, lag in lags.items() if lag is not None})
+            self._on_progress({number: lag for number, lag in lags.items() if lag is not None}, is_behind)
             if all(lag == 0 for lag in lags.values()):
                 patience.reschedule(loop.time() + STALL_SECONDS)
 
-    async def _store(self, fetched: Mapping[TopicPartition, Any], places: Mapping[int, Place]) -> None:
-        """Try until the store takes what was fetched, and how far we are.
+    async def _fetch(self, consumer: AIOKafkaConsumer) -> tuple[Any, dict[TopicPartition, int]]:
+        """What has come, sorted out, and where it ends; of a backlog, as much as a batch may hold."""
+        batch, events, read = self._intake.sort([]), 0, dict[TopicPartition, int]()
+        wait_ms = FETCH_WAIT_MS
+        while events < MAX_EVENTS and len(batch) < MAX_HELD:
+            fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=CHUNK)
+            for place, records in fetched.items():
+                batch = self._intake.sort([_raw(record) for record in records], batch)
+                read[place] = records[-1].offset + 1
+                events += len(records)
+            if not fetched or not await _has_more(consumer):
+                break
+            wait_ms = MORE_WAIT_MS
+            await asyncio.sleep(0)
+        return batch, read
 
-        Where nothing was fetched, all that lies before our places is stored; else the events themselves
-        say how far that is.
+    async def _store(self, batch: Any, positions: Mapping[int, Place], places: Mapping[int, Place]) -> bool:
+        """Try until the store takes what was read, and how far we are; ``False``: somebody else stored some of it.
+
+        Where nothing was read, all that lies before our places is stored; else the records themselves say how far
+        that is.
         """
-        events = [_raw(record) for records in fetched.values() for record in records]
         ends = {number: place.end for number, place in places.items() if place.end is not None}
-        positions = {} if fetched else {number: place.position for number, place in places.items()}
+        passed = {number: place.position for number, place in positions.items()}
         pause = 0.2
         while True:
             try:
-                await self._intake.ingest(self.topic, events, ends, positions)
+                return await self._intake.store(self.topic, batch, ends, passed) is not None
             except StoreConflict:
                 continue
             except Exception as error:  # the batch is kept and tried until the store takes it
                 self.problem = f"the store takes no events: {type(error).__name__}"
-                log.exception("batch_not_stored", events=len(events), retry_in_seconds=pause)
+                log.exception("batch_not_stored", held=len(batch), retry_in_seconds=pause)
                 await self._clock.sleep(pause)
                 pause = min(30.0, pause * 2)
-            else:
-                return
 
     async def _places(self, consumer: AIOKafkaConsumer) -> dict[int, Place]:
         """How far we are, by partition, for the partitions that are ours.
@@ -226,7 +249,7 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
     aiokafka swallows what is raised here, so the reading loop asks for ``failure``.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, intake: Intake) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, intake: Intake[Any]) -> None:
         self._consumer = consumer
         self._intake = intake
         self.failure: Exception | None = None
@@ -247,6 +270,10 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
             self.is_done = True
         except Exception as error:
             self.failure = error
+
+    async def again(self) -> None:
+        """Somebody else has stored what we have read: a partition was taken from us, or given back, meanwhile."""
+        await self._seek(list(self._consumer.assignment()))
 
     async def _seek(self, assigned: list[TopicPartition]) -> None:
         if not assigned:
@@ -323,7 +350,7 @@ async def read_spans(access: KafkaAccess, topic: str, spans: Mapping[int, range]
         positions = {place: span.start for place, span in places.items()}
         total, moved = sum(map(len, places.values())), loop.time()
         while left := [place for place, span in places.items() if positions[place] < span.stop]:
-            fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=MAX_BATCH)
+            fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=CHUNK)
             events = [_raw(r) for p, records in fetched.items() for r in records if r.offset in places[p]]
             before, positions = positions, {place: await consumer.position(place) for place in places}
             if positions != before:
@@ -334,6 +361,12 @@ async def read_spans(access: KafkaAccess, topic: str, spans: Mapping[int, range]
             if events:
                 behind = sum(max(0, places[place].stop - after[place.partition]) for place in places)
                 yield Batch(events, after, total - behind, total)
+
+
+async def _has_more(consumer: AIOKafkaConsumer) -> bool:
+    """By what Kafka told with the last records: to ask it each time would take longer than to read them."""
+    ends = {place: consumer.last_stable_offset(place) for place in consumer.assignment()}
+    return any([end is not None and await consumer.position(place) < end for place, end in ends.items()])
 
 
 def _raw(record: Any) -> RawEvent:

@@ -7,7 +7,8 @@ Next in the flow: ``reconcile``, for the customers this batch says something new
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
-from syncd.core.record import ION_NOTE, Observation, Record, new_record, observe
+from syncd.core.record import ION_NOTE, Observation, Record, Sightings, fold, new_record, observe
 from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind
 from syncd.engine import spans
@@ -65,8 +66,17 @@ class Unusable(NamedTuple):
 
 
 Decoded = Told | Refusal | Unusable
-Decode = Callable[[RawEvent, Millis], Decoded]
+Known = Callable[[str], Mapping[str, Value]]
+"""What was told of a CRM customer before, in the same batch: what is repeated need not be read again."""
+Decode = Callable[[RawEvent, Millis, Known], Decoded]
 Mark = Callable[[Unit], Awaitable[None]]
+
+
+NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
+def nobody(crm_id: str) -> Mapping[str, Value]:
+    return NOTHING
 
 
 class Taken(NamedTuple):
@@ -77,28 +87,37 @@ class Taken(NamedTuple):
     unusable: tuple[DeadLetter, ...]
 
 
-@dataclass(slots=True)
-class _Batch:
-    """One batch, sorted out."""
+AT_ONCE = 1_000
+"""So many records are held in memory, and while they are worked out nothing else is done."""
 
-    observations: dict[str, list[Observation]] = field(default_factory=dict)
+
+@dataclass(slots=True)
+class Batch:
+    """Events, sorted out: of each customer what they say, not the events themselves."""
+
+    sightings: dict[str, Sightings] = field(default_factory=dict)
     answers: dict[str, Observation] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
-    forms: dict[tuple[str, str], int] = field(default_factory=dict)
-    offsets: dict[int, int] = field(default_factory=dict)
+    forms: Counter[tuple[str, str]] = field(default_factory=Counter)
+    spans: dict[int, range] = field(default_factory=dict)
+    """Which offsets it holds, by partition."""
     traces: dict[Subject, str] = field(default_factory=dict)
 
-    def count(self, form: str, outcome: str) -> None:
-        self.forms[form, outcome] = self.forms.get((form, outcome), 0) + 1
+    def __len__(self) -> int:
+        return len(self.sightings) + len(self.refusals) + len(self.letters)
+
+    def told_of(self, crm_id: str) -> Mapping[str, Value]:
+        sightings = self.sightings.get(crm_id)
+        return NOTHING if sightings is None else sightings.values
 
     @property
     def usable(self) -> int:
-        return sum(map(len, self.observations.values())) + len(self.refusals)
+        return sum(sightings.count for sightings in self.sightings.values()) + len(self.refusals)
 
     def keep(self, crm_id: str) -> None:
         """Leave out what is told of others."""
-        self.observations = {crm_id: self.observations[crm_id]} if crm_id in self.observations else {}
+        self.sightings = {crm_id: self.sightings[crm_id]} if crm_id in self.sightings else {}
         self.answers = {known: seen for known, seen in self.answers.items() if seen.customer_id == crm_id}
         self.refusals = [refusal for refusal in self.refusals if refusal.crm_id == crm_id]
         self.letters = [letter for letter in self.letters if letter.key == crm_id.encode()]
@@ -129,13 +148,29 @@ class Ingest:
         positions: Mapping[int, int] = MappingProxyType({}),
     ) -> int:
         """Store what the events say, and where they end; how many customers changed."""
+        changed = await self.store(topic, self.sort(events), ends, positions)
+        while changed is None:
+            async with self._store.begin() as unit:
+                known = await unit.offsets(topic)
+            events = [event for event in events if event.offset >= known.get(event.partition, 0)]
+            changed = await self.store(topic, self.sort(events), ends, positions)
+        return changed
+
+    def sort(self, events: Sequence[RawEvent], batch: Batch | None = None) -> Batch:
+        return self._sort(events, self._clock.now(), Batch() if batch is None else batch)
+
+    async def store(
+        self, topic: str, batch: Batch, ends: Mapping[int, int], positions: Mapping[int, int]
+    ) -> int | None:
         now = self._clock.now()
         async with self._store.begin() as unit:
             known = await unit.offsets(topic)
-            batch = self._sort([event for event in events if event.offset >= known.get(event.partition, 0)], now)
+            if any(known.get(partition, 0) > span.start for partition, span in batch.spans.items()):
+                return None
             changed = await self._take_in(unit, batch, now)
             await self._bury(unit, batch.letters)
-            await unit.save_offsets(topic, moved_on(known, batch.offsets, positions), ends)
+            read = {partition: span.stop for partition, span in batch.spans.items()}
+            await unit.save_offsets(topic, moved_on(known, read, positions), ends)
         for (form, outcome), count in batch.forms.items():
             self._counters.event(form, outcome, count)
         for letter in batch.letters:
@@ -168,7 +203,7 @@ class Ingest:
         event = RawEvent(
             letter.topic, letter.partition, letter.offset, letter.at, letter.key, letter.value, letter.headers
         )
-        batch = self._sort([event], now)
+        batch = self._sort([event], now, Batch())
         if batch.letters:
             return batch.letters[0].detail
         async with self._store.begin() as unit:
@@ -183,7 +218,7 @@ class Ingest:
         ``only``: nobody but this customer.
         """
         now = self._clock.now()
-        batch = self._sort(events, now, is_past=True)
+        batch = self._sort(events, now, Batch(), is_past=True)
         if only is not None:
             batch.keep(only)
         async with self._store.begin() as unit:
@@ -192,7 +227,7 @@ class Ingest:
             await mark(unit)
         return Taken(batch.usable, changed, tuple(batch.letters))
 
-    async def _pass_over_old_answers(self, unit: Unit, batch: _Batch) -> None:
+    async def _pass_over_old_answers(self, unit: Unit, batch: Batch) -> None:
         """A command may be asked for again under its old id: what was said before that answers nothing now."""
         asked = await unit.intents([*batch.answers, *(refusal.command_id for refusal in batch.refusals)])
         batch.refusals = [r for r in batch.refusals if r.command_id in asked and r.at >= asked[r.command_id].at]
@@ -202,61 +237,74 @@ class Ingest:
             if known in asked and seen.position.at >= asked[known].at
         }
 
-    def observations(self, events: Sequence[RawEvent], only: str | None) -> Mapping[str, Sequence[Observation]]:
-        """What events say, by customer, and nothing stored."""
-        batch = self._sort(events, self._clock.now(), is_past=True)
-        if only is not None:
-            batch.keep(only)
-        return batch.observations
+    def observations(self, events: Sequence[RawEvent]) -> Iterator[Observation]:
+        """What events of the past say, and nothing stored."""
+        now = self._clock.now()
+        for event in events:
+            told = self._decode(event, _then(event, now), nobody)
+            if isinstance(told, Told):
+                yield told.observation
 
-    async def _take_in(self, unit: Unit, batch: _Batch, now: Millis) -> set[Subject]:
+    async def _take_in(self, unit: Unit, batch: Batch, now: Millis) -> set[Subject]:
         """Store what a batch says, and queue the customers that it says something new about."""
-        changed = await self._observe(unit, batch, now)
+        changed = await self._observe(unit, batch)
         changed |= await self._take_refusals(unit, batch.refusals, now)
         await unit.enqueue(sorted(changed), now, batch.traces)
         return changed
 
-    def _sort(self, events: Sequence[RawEvent], now: Millis, *, is_past: bool = False) -> _Batch:
+    def _sort(self, events: Sequence[RawEvent], now: Millis, batch: Batch, *, is_past: bool = False) -> Batch:
         """``is_past``: they came before; what lay in the future then is taken as the time when it came, as then."""
-        batch = _Batch()
+        forms, spans_before, is_traced = batch.forms, batch.spans, spans.is_on()
         for event in events:
-            batch.offsets[event.partition] = event.offset + 1
-            told = self._decode(event, min(now, event.at) if is_past and event.at > 0 else now)
+            told = self._decode(event, _then(event, now) if is_past else now, batch.told_of)
             match told:
                 case Told(form, observation, answers, is_clamped):
-                    batch.observations.setdefault(observation.customer_id, []).append(observation)
+                    known = batch.sightings.get(observation.customer_id)
+                    if known is None:
+                        known = batch.sightings[observation.customer_id] = Sightings()
+                    known.take(observation)
                     if answers is not None:
                         batch.answers.setdefault(answers, observation)  # later rows may still name it
-                    if spans.is_on():
+                    if is_traced:
                         batch.traces.update(_trace(event, form, observation.customer_id))
-                    batch.count(form, "clamped" if is_clamped else "stored")
+                    forms[form, "clamped" if is_clamped else "stored"] += 1
                 case Refusal(form):
                     batch.refusals.append(told)
-                    batch.count(form, "stored")
+                    forms[form, "stored"] += 1
                 case Unusable(form, reason, detail):
                     batch.letters.append(dead_letter(event, reason, detail, now))
-                    batch.count(form, "dead-letter")
+                    forms[form, "dead-letter"] += 1
+        for partition, span in _spans_of(events).items():
+            before = spans_before.get(partition, span)
+            spans_before[partition] = range(min(before.start, span.start), max(before.stop, span.stop))
         return batch
 
-    async def _observe(self, unit: Unit, batch: _Batch, now: Millis) -> set[Subject]:
-        known = await unit.records(Side.CRM, list(batch.observations))
-        answered_intents = await unit.intents(list(batch.answers))
-        for intent in answered_intents.values():
-            _complete_answer(batch, intent)
-        changed: list[Record] = []
-        told = set[Subject]()
-        for crm_id, observations in batch.observations.items():
-            before = known.get(crm_id)
-            after = observe(before or new_record(Side.CRM, crm_id), observations)
-            if after is not before:
-                changed.append(after)
-            if before is None or not after.holds_as(before):  # an older value decides nothing anew
-                told.add(subject_of(Side.CRM, crm_id))
-        await unit.save_records(changed)
-        await self._take_answers(unit, batch, answered_intents)
-        return told | {intent.subject for intent in answered_intents.values() if intent.state.is_open}
+    async def _observe(self, unit: Unit, batch: Batch) -> set[Subject]:
+        answered = await unit.intents(list(batch.answers))
+        unsaid = dict[str, list[Observation]]()
+        for intent in answered.values():
+            answer = batch.answers[intent.id]
+            unsaid.setdefault(answer.customer_id, []).append(_unsaid(answer, intent))
+        crm_ids, told = sorted(batch.sightings), set[Subject]()
+        await unit.reserve([subject_of(Side.CRM, crm_id) for crm_id in crm_ids])
+        for start in range(0, len(crm_ids), AT_ONCE):
+            some = crm_ids[start : start + AT_ONCE]
+            known = await unit.records(Side.CRM, some)
+            changed: list[Record] = []
+            for crm_id in some:
+                before = known.get(crm_id)
+                after = fold(before or new_record(Side.CRM, crm_id), batch.sightings[crm_id])
+                if crm_id in unsaid:
+                    after = observe(after, unsaid[crm_id])
+                if after is not before:
+                    changed.append(after)
+                if before is None or not after.holds_as(before):  # an older value decides nothing anew
+                    told.add(subject_of(Side.CRM, crm_id))
+            await unit.save_records(changed)
+        await self._take_answers(unit, batch, answered)
+        return told | {intent.subject for intent in answered.values() if intent.state.is_open}
 
-    async def _take_answers(self, unit: Unit, batch: _Batch, intents: Mapping[str, Intent]) -> None:
+    async def _take_answers(self, unit: Unit, batch: Batch, intents: Mapping[str, Intent]) -> None:
         for intent in intents.values():
             if intent.state.is_open and intent.kind in ANSWERED and intent.answered is None:
                 await unit.save_intent(replace(intent, answered=field_values(batch.answers[intent.id])))
@@ -282,18 +330,29 @@ class Ingest:
         await unit.post([self._describe_letter(letter) for letter in letters])
 
 
-def _complete_answer(batch: _Batch, intent: Intent) -> None:
+def _then(event: RawEvent, now: Millis) -> Millis:
+    """When an event of the past came, as far as that is known."""
+    return min(now, event.at) if event.at > 0 else now
+
+
+def _spans_of(events: Sequence[RawEvent]) -> dict[int, range]:
+    """The offsets from the first to the last event, by partition."""
+    found: dict[int, range] = {}
+    for partition in {event.partition for event in events}:
+        offsets = [event.offset for event in events if event.partition == partition]
+        found[partition] = range(min(offsets), max(offsets) + 1)
+    return found
+
+
+def _unsaid(answer: Observation, intent: Intent) -> Observation:
     """What an answer leaves unsaid. To a create: whom it created, as good as the CRM's own note of
     the ION id. To an update: that the fields it doesn't mention hold what was asked."""
-    answer = batch.answers[intent.id]
     unsaid: dict[str, Value] = {}
     if intent.kind is Kind.CREATE and intent.ion_id is not None:
         unsaid[ION_NOTE] = intent.ion_id
     elif intent.state.is_open and intent.side is Side.CRM:
         unsaid.update({name.value: value for name, value in intent.set.items()})
-    unsaid = {name: value for name, value in unsaid.items() if name not in answer.values}
-    if unsaid:
-        batch.observations[answer.customer_id].append(answer._replace(values=unsaid))
+    return answer._replace(values={name: value for name, value in unsaid.items() if name not in answer.values})
 
 
 def field_values(observation: Observation) -> Values:

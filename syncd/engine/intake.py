@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
 from dataclasses import replace
-from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -43,16 +42,21 @@ Take = Callable[[Unit, Sequence[RawEvent], Millis], Awaitable[Sequence[DeadLette
 """Store what records say; which of them can't be used."""
 
 
-class Intake(Protocol):
-    async def ingest(
-        self, topic: str, events: Sequence[RawEvent], ends: Mapping[int, int], positions: Mapping[int, int]
-    ) -> int:
+B = TypeVar("B", bound=Sized)
+"""What an intake makes of records; its size is what it holds in memory."""
+
+
+class Intake(Protocol[B]):
+    def sort(self, events: Sequence[RawEvent], batch: B | None = None) -> B:
+        """Read what the records say, and put it with what was read before."""
+
+    async def store(self, topic: str, batch: B, ends: Mapping[int, int], positions: Mapping[int, int]) -> int | None:
         """Store what the records say, and where they end; how much is new.
 
-        Records below the stored offset were stored before: they are passed over. ``ends``: where the
-        partitions that are read here end, also those from which nothing came this time, so that everybody
-        knows how much is still to come. ``positions``: where reading goes on after these records, which is
-        behind the last of them where a transaction's marker follows it.
+        ``None``, and nothing is stored, where somebody has stored some of them before: whoever reads has to read
+        on from where the store says. ``ends``: where the partitions that are read here end, also those from which
+        nothing came this time, so that everybody knows how much is still to come. ``positions``: where reading
+        goes on after these records, which is behind the last of them where a transaction's marker follows it.
         """
 
     async def take_over(self, topic: str, ask: AskOffsets) -> dict[int, int]:
@@ -80,17 +84,16 @@ class Records:
         self._take = take
         self._describe = describe
 
-    async def ingest(
-        self,
-        topic: str,
-        events: Sequence[RawEvent],
-        ends: Mapping[int, int],
-        positions: Mapping[int, int] = MappingProxyType({}),
+    def sort(self, events: Sequence[RawEvent], batch: list[RawEvent] | None = None) -> list[RawEvent]:
+        return [*(batch or []), *events]
+
+    async def store(
+        self, topic: str, batch: Sequence[RawEvent], ends: Mapping[int, int], positions: Mapping[int, int]
     ) -> int:
         now = self._clock.now()
         async with self._store.begin() as unit:
             known = await unit.offsets(topic)
-            new = [event for event in events if event.offset >= known.get(event.partition, 0)]
+            new = [event for event in batch if event.offset >= known.get(event.partition, 0)]
             reason = f"{BESIDE}{self._form}"
             letters = [replace(letter, reason=reason) for letter in await self._take(unit, new, now)]
             await unit.bury(letters)

@@ -14,7 +14,7 @@ from syncd.core.lost import made_between, may_be_of
 from syncd.core.match import DEFINITE, Candidate, Match, Tier, Verdict, candidates_of, compare, keys_of, match
 from syncd.core.plan import ChangeState, change_of
 from syncd.core.policy import Policy
-from syncd.core.record import Position, Record, Sighting
+from syncd.core.record import Position, Record, sighted
 from syncd.core.values import CrmId, Field, IonId, Millis, Side, Value, subject_of
 from syncd.core.work import Again, DecisionEntry, Hold, HoldKind, Stage
 from syncd.engine.facts import Facts
@@ -262,7 +262,7 @@ def sent_record(intent: Intent) -> Record:
     """What a create sent, as if it were a CRM customer's record, to match by."""
     position = Position(None, intent.at, 0)
     registers = {
-        name.value: (Sighting(value, intent.at, False, position, intent.at),) for name, value in intent.set.items()
+        name.value: (sighted(value, intent.at, False, position, intent.at),) for name, value in intent.set.items()
     }
     return Record(Side.CRM, intent.crm_id or "", registers)
 

@@ -163,6 +163,13 @@ class Unit(Outlook, Protocol):
     ) -> None:
         """Somebody has to look at them; ``traces``: the steps that say so, for those that have one."""
 
+    async def reserve(self, subjects: Collection[Subject]) -> None:
+        """Whoever works on one of them is let finish, and nobody else begins before this unit ends.
+
+        For units that store records of many, and then queue them: those who work on one take the same two in the
+        other order, and each would wait for the other.
+        """
+
     async def claim(
         self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
     ) -> list[Claim]:

@@ -17,7 +17,7 @@ from functools import partial
 
 from syncd.core.decide import Outcome, decide
 from syncd.core.policy import Policy
-from syncd.core.record import Record, new_record, observe
+from syncd.core.record import Observation, Record, new_record, observe
 from syncd.core.values import Side, Subject
 from syncd.core.work import DeadLetter
 from syncd.engine.ingest import Ingest
@@ -103,7 +103,10 @@ class Rehearsal:
         self._events = 0
 
     async def take(self, events: Sequence[RawEvent]) -> None:
-        told = self._ingest.observations(events, self._only)
+        told = dict[str, list[Observation]]()
+        for seen in self._ingest.observations(events):
+            if self._only in (None, seen.customer_id):
+                told.setdefault(seen.customer_id, []).append(seen)
         unseen = [crm_id for crm_id in told if crm_id not in self._before]
         async with self._store.begin() as unit:
             known = await unit.records(Side.CRM, unseen)

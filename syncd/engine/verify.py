@@ -180,7 +180,7 @@ def _has_moved(crm: Record, ion: Record | None, asked: Millis) -> bool:
     """Written or edited since the listing was asked for: the listing says nothing against it."""
     if ion is None or ion.written_until >= asked:
         return True
-    return any(register[0].last.at >= asked for register in crm.registers.values())
+    return any(register[0].at >= asked for register in crm.registers.values())
 
 
 async def _explained(unit: Unit, link: Link, found: Sequence[Difference], has_moved: bool) -> list[Difference]:

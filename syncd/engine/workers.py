@@ -30,6 +30,7 @@ PLACES_FOR_SHOWN = 8
 """While a crowd waits, so many of those are kept for whom a page has shown: they can't wait for slots for long."""
 CROWD_SECONDS, QUIET_SECONDS = 0.5, 0.1
 """How often to look whether the crowd is gone, beside being woken by a page that serves it; and how often at most."""
+BEHIND_SECONDS = 0.1
 AT_ONCE = 8
 """Customers decided side by side: enough to keep PostgreSQL busy while we think."""
 
@@ -97,8 +98,11 @@ class Workers:
         self._wakes.ring(*Loop)
 
     async def decide(self) -> None:
-        """Reconcile whoever is due, until drained."""
+        """Reconcile whoever is due, until drained; while a backlog is read, that comes first."""
         while not self._is_draining:
+            if self._facts.is_behind:
+                await self._clock.sleep(BEHIND_SECONDS)
+                continue
             claims = await self._claim(Stage.DECIDE, MAX_DECIDING)
             for few in batched(claims, AT_ONCE):
                 await asyncio.gather(*(self._guarded(claim, self._reconciler.reconcile) for claim in few))

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from syncd.core.catalogue import DISTRIBUTOR, Offer, OfferKey, Price, Product
 from syncd.core.values import Millis
 from syncd.store import codec, tables
-from syncd.store.statements import chunks, upsert
+from syncd.store.statements import NOTHING, among, ids_of, upsert
 
 PRODUCTS: Table = tables.ProductRow.__table__  # type: ignore[attr-defined]
 PRICES: Table = tables.PriceRow.__table__  # type: ignore[attr-defined]
@@ -25,11 +25,8 @@ class CatalogueRows:
     _dialect: str
 
     async def products(self, ids: Collection[str]) -> dict[str, Product]:
-        found = dict[str, Product]()
-        for chunk in chunks(sorted(ids)):
-            mine = PRODUCTS.c.id.in_(chunk)
-            found |= {product.id: product for product in await self._products(_PRODUCTS.where(mine))}
-        return found
+        mine = _PRODUCTS.where(among(self._dialect, PRODUCTS.c.id))
+        return {product.id: product for product in await self._products(mine, ids_of(self._dialect, ids))}
 
     async def list_products(self, after: str, limit: int) -> list[Product]:
         return await self._products(_PRODUCTS.where(PRODUCTS.c.id > after).limit(limit))
@@ -73,8 +70,8 @@ class CatalogueRows:
             for row in rows
         ]
 
-    async def _products(self, query: Select[Any]) -> list[Product]:
-        return [product_from_row(row) for row in (await self._connection.execute(query)).all()]
+    async def _products(self, query: Select[Any], parameters: Mapping[str, Any] = NOTHING) -> list[Product]:
+        return [product_from_row(row) for row in (await self._connection.execute(query, parameters)).all()]
 
 
 _PRODUCTS = select(PRODUCTS).where(PRODUCTS.c.distributor == DISTRIBUTOR).order_by(PRODUCTS.c.id)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from syncd.core.budget import Lane, Ledger, Slot
@@ -14,7 +15,7 @@ from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.match import keys_of
 from syncd.core.plan import Change, ChangeKind, ChangeState
-from syncd.core.record import Position, Reading, Record, Register, Sighting, Stamp
+from syncd.core.record import Reading, Record, Register, Stamp
 from syncd.core.values import (
     CrmId,
     Field,
@@ -45,7 +46,7 @@ def record_to_row(record: Record) -> Row:
     return {
         "side": record.side.value,
         "customer_id": record.customer_id,
-        "registers": dumps({str(name): _register(register) for name, register in record.registers.items()}),
+        "registers": msgspec.json.encode(record.registers).decode(),
         "written_until": record.written_until,
         "modified": record.modified,
         "own_modified": record.own_modified,
@@ -60,8 +61,7 @@ def record_to_row(record: Record) -> Row:
 
 def bare_record(side: Side, customer_id: str, registers: str) -> Record:
     """What a side was seen to hold, and nothing else of the row."""
-    held = orjson.loads(registers)
-    return Record(side, customer_id, {name: _register_from(register) for name, register in held.items()})
+    return Record(side, customer_id, _REGISTERS.decode(registers))
 
 
 def record_from_row(row: Any) -> Record:
@@ -76,18 +76,8 @@ def record_from_row(row: Any) -> Record:
     )
 
 
-def _register(register: Register) -> list[list[object]]:
-    return [
-        [value_to_json(s.value), s.first, s.is_exact, s.last.version, s.last.at, s.last.offset, s.until]
-        for s in register
-    ]
-
-
-def _register_from(sightings: list[list[Any]]) -> Register:
-    return tuple(
-        Sighting(value_from_json(value), first, is_exact, Position(version, at, offset), until)
-        for value, first, is_exact, version, at, offset, until in sightings
-    )
+_REGISTERS = msgspec.json.Decoder(dict[str, Register])
+"""Of records there are many, and many sightings in each: they are made of JSON, and JSON of them, in C."""
 
 
 def link_to_row(link: Link) -> Row:

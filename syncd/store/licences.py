@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ from syncd.core.catalogue import DISTRIBUTOR
 from syncd.core.licences import Contract, Drift, DriftKind, Roll, Snapshot, Subscription
 from syncd.core.values import Millis
 from syncd.store import codec, tables
-from syncd.store.statements import chunks, upsert
+from syncd.store.statements import NOTHING, among, ids_of, upsert
 
 SUBSCRIPTIONS: Table = tables.SubscriptionRow.__table__  # type: ignore[attr-defined]
 DRIFT: Table = tables.DriftRow.__table__  # type: ignore[attr-defined]
@@ -29,11 +29,8 @@ class LicenceRows:
     _dialect: str
 
     async def subscriptions(self, ids: Collection[str]) -> dict[str, Subscription]:
-        found = dict[str, Subscription]()
-        for chunk in chunks(sorted(ids)):
-            mine = _SUBSCRIPTIONS.where(SUBSCRIPTIONS.c.id.in_(chunk)).with_for_update()
-            found |= {one.id: one for one in await self._subscriptions(mine)}
-        return found
+        mine = _SUBSCRIPTIONS.where(among(self._dialect, SUBSCRIPTIONS.c.id)).with_for_update()
+        return {one.id: one for one in await self._subscriptions(mine, ids_of(self._dialect, ids))}
 
     async def list_subscriptions(self, after: str, limit: int) -> list[Subscription]:
         return await self._subscriptions(_SUBSCRIPTIONS.where(SUBSCRIPTIONS.c.id > after).limit(limit))
@@ -116,8 +113,8 @@ class LicenceRows:
         rows = (await self._connection.execute(query)).all()
         return [Contract(row.customer, row.sku, row.seats) for row in rows]
 
-    async def _subscriptions(self, query: Select[Any]) -> list[Subscription]:
-        rows = (await self._connection.execute(query)).all()
+    async def _subscriptions(self, query: Select[Any], parameters: Mapping[str, Any] = NOTHING) -> list[Subscription]:
+        rows = (await self._connection.execute(query, parameters)).all()
         return [subscription_from(row.id, row.ion_customer, row.body) for row in rows]
 
 

@@ -396,6 +396,9 @@ class MemoryUnit:
 
     # -- the queue
 
+    async def reserve(self, subjects: Collection[Subject]) -> None:
+        """Units don't wait for each other here."""
+
     async def enqueue(
         self, subjects: Collection[Subject], now: Millis, traces: Mapping[Subject, str] = NO_TRACES
     ) -> None:

@@ -24,7 +24,6 @@ from sqlalchemy import (
     Select,
     Table,
     TextClause,
-    Update,
     bindparam,
     case,
     delete,
@@ -82,7 +81,18 @@ from syncd.store.catalogue import CatalogueRows
 from syncd.store.licences import LicenceRows
 from syncd.store.orders import OrderRows
 from syncd.store.seal import Seal
-from syncd.store.statements import chunks, compiled, insert_into, upsert
+from syncd.store.statements import (
+    POSTGRES,
+    among,
+    compiled,
+    ids_of,
+    insert_into,
+    insert_many,
+    insertion,
+    many,
+    update_by_key,
+    upsert,
+)
 
 
 def _table(row: Any) -> Table:
@@ -116,14 +126,6 @@ LINKED = QUEUE.c.subject.startswith("crm:") & exists().where(LINKS.c.crm_id == f
 # What is asked most is built once: to build a statement, and the key by which SQLAlchemy knows it again, costs more
 # than to execute it.
 _WHO: ColumnElement[str] = bindparam("who")
-_ID: ColumnElement[str] = bindparam("id")
-ONE_RECORD = (
-    select(RECORDS).where(RECORDS.c.side == bindparam("side"), RECORDS.c.customer_id == _ID).with_for_update()
-)
-ONE_LINK = {
-    Side.CRM: select(LINKS).where(LINKS.c.crm_id == _ID),
-    Side.ION: select(LINKS).where(LINKS.c.ion_id == _ID),
-}
 OPEN_INTENTS = (
     select(INTENTS).where(INTENTS.c.subject == _WHO, IS_OPEN).order_by(INTENTS.c.at, INTENTS.c.id).with_for_update()
 )
@@ -156,6 +158,7 @@ CLAIMABLE = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, of=QUEUE)
 )
+RESERVED = select(QUEUE.c.subject).where(among(POSTGRES, QUEUE.c.subject)).order_by(QUEUE.c.subject).with_for_update()
 LEDGER_BODY = select(LEDGER.c.body).with_for_update()
 PROGRESS = select(LEASES.c.progress).where(LEASES.c.name == bindparam("name"), LEASES.c.until > bindparam("now"))
 SQLITE_BUSY_MS = 10_000
@@ -299,20 +302,16 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
     # -- records and links
 
     async def records(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
-        found: dict[str, Record] = {}
-        for chunk in chunks(sorted(ids)):
-            if len(chunk) == 1:
-                rows = await self._rows(ONE_RECORD, side=side.value, id=chunk[0])
-            else:
-                mine = (RECORDS.c.side == side.value) & RECORDS.c.customer_id.in_(chunk)
-                rows = await self._rows(select(RECORDS).where(mine).order_by(RECORDS.c.customer_id).with_for_update())
-            found |= {row.customer_id: codec.record_from_row(row) for row in rows}
+        mine = {"side": side.value, **ids_of(self._dialect, ids)}
+        rows = await self._rows(_records_among(self._dialect), **mine) if ids else []
+        found = {row.customer_id: codec.record_from_row(row) for row in rows}
         self._traits.update({(side, number): trait_values(record) for number, record in found.items()})
         return found
 
     async def peek(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
-        query = select(RECORDS).where(RECORDS.c.side == side.value, RECORDS.c.customer_id.in_(sorted(ids)))
-        return {row.customer_id: codec.record_from_row(row) for row in await self._rows(query)}
+        query = select(RECORDS).where(RECORDS.c.side == side.value, among(self._dialect, RECORDS.c.customer_id))
+        rows = await self._rows(query, **ids_of(self._dialect, ids))
+        return {row.customer_id: codec.record_from_row(row) for row in rows}
 
     async def find(self, text: str, limit: int) -> list[Record]:
         wanted = [RECORDS.c.customer_id == text]
@@ -324,28 +323,31 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         return [codec.record_from_row(row) for row in await self._rows(query)]
 
     async def save_records(self, records: Collection[Record]) -> None:
-        new = [codec.record_to_row(record) for record in records if not record.row_version]
-        known = [codec.record_to_row(record) for record in records if record.row_version]
-        if new:
-            await self._connection.execute(insert(RECORDS), new)
-        if known:
-            await self._update_by_key(RECORDS, known)
+        await self._insert(RECORDS, [codec.record_to_row(record) for record in records if not record.row_version])
+        await self._update(RECORDS, [codec.record_to_row(record) for record in records if record.row_version])
         await self._save_blocks([r for r in records if self._traits.get((r.side, r.customer_id)) != trait_values(r)])
 
     async def _save_blocks(self, records: Collection[Record]) -> None:
         """Where those without a link are found by likeness; only what they are found by has changed."""
         for side in Side:
-            ids = [r.customer_id for r in records if r.side is side and r.row_version]
-            for chunk in chunks(ids):
-                mine = (BLOCKS.c.side == side.value) & BLOCKS.c.customer_id.in_(chunk)
-                await self._connection.execute(delete(BLOCKS).where(mine))
+            changed = {record.customer_id: record for record in records if record.side is side}
+            if not changed:
+                continue
+            linked = await self._rows(_linked_among(self._dialect, side), **ids_of(self._dialect, changed))
+            free = [changed[customer_id] for customer_id in changed.keys() - {row[0] for row in linked}]
+            await self._make_blocks(side, free)
+
+    async def _make_blocks(self, side: Side, records: Collection[Record]) -> None:
+        ids = [record.customer_id for record in records if record.row_version]
+        if ids:
+            mine = (BLOCKS.c.side == side.value) & among(self._dialect, BLOCKS.c.customer_id)
+            await self._connection.execute(delete(BLOCKS).where(mine), ids_of(self._dialect, ids))
         rows = [
-            {"side": record.side.value, "block": block, "customer_id": record.customer_id}
+            {"side": side.value, "block": block, "customer_id": record.customer_id}
             for record in records
             for block in blocks_of(record)
         ]
-        if rows:
-            await self._connection.execute(insert(BLOCKS), rows)
+        await self._insert(BLOCKS, rows)
 
     async def look_alikes(self, customer: Record, side: Side) -> list[Record]:
         keys = keys_of(customer)
@@ -391,24 +393,18 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         )
         counts = {row.customer_id: row.missing_sweeps + 1 for row in await self._rows(query)}
         missing = sorted(set(counts).difference(listed))
-        for chunk in chunks(missing):
+        if missing:
+            mine = (RECORDS.c.side == Side.ION.value) & among(self._dialect, RECORDS.c.customer_id)
+            once_more = {"missing_sweeps": RECORDS.c.missing_sweeps + 1, "row_version": RECORDS.c.row_version + 1}
             await self._connection.execute(
-                update(RECORDS)
-                .where(RECORDS.c.side == Side.ION.value, RECORDS.c.customer_id.in_(chunk))
-                .values(missing_sweeps=RECORDS.c.missing_sweeps + 1, row_version=RECORDS.c.row_version + 1)
+                update(RECORDS).where(mine).values(once_more), ids_of(self._dialect, missing)
             )
         return [customer_id for customer_id in missing if counts[customer_id] == MISSING_SWEEPS]
 
     async def links(self, side: Side, ids: Collection[str]) -> dict[str, Link]:
-        column = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
-        found: dict[str, Link] = {}
-        for chunk in chunks(sorted(ids)):
-            one = len(chunk) == 1
-            query = ONE_LINK[side] if one else select(LINKS).where(column.in_(chunk))
-            for row in await self._rows(query, **({"id": chunk[0]} if one else {})):
-                link = codec.link_from_row(row)
-                found[link.crm_id if side is Side.CRM else link.ion_id] = link
-        return found
+        rows = await self._rows(_links_among(self._dialect, side), **ids_of(self._dialect, ids)) if ids else []
+        links = map(codec.link_from_row, rows)
+        return {link.crm_id if side is Side.CRM else link.ion_id: link for link in links}
 
     async def add_link(self, link: Link) -> None:
         await self._connection.execute(insert(LINKS), codec.link_to_row(link))
@@ -417,7 +413,12 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         await self._upsert(LINKS, codec.link_to_row(link))
 
     async def drop_link(self, crm_id: str) -> None:
+        """While they were linked, nobody kept up where the two are found by likeness."""
+        links = await self.links(Side.CRM, [crm_id])
         await self._connection.execute(delete(LINKS).where(LINKS.c.crm_id == crm_id))
+        for link in links.values():
+            for side, customer_id in ((Side.CRM, link.crm_id), (Side.ION, link.ion_id)):
+                await self._make_blocks(side, (await self.records(side, [customer_id])).values())
 
     async def reject(self, crm_id: str, ion_id: str) -> None:
         await self._upsert(REJECTIONS, {"crm_id": crm_id, "ion_id": ion_id})
@@ -446,12 +447,10 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
     # -- intents, conflicts, the log of decisions
 
     async def intents(self, ids: Collection[str]) -> dict[str, Intent]:
-        found: dict[str, Intent] = {}
-        for chunk in chunks(sorted(ids)):
-            query = select(INTENTS).where(INTENTS.c.id.in_(chunk)).order_by(INTENTS.c.id)
-            for row in await self._rows(query.with_for_update()):
-                found[row.id] = codec.intent_from_row(row)
-        return found
+        if not ids:
+            return {}
+        query = select(INTENTS).where(among(self._dialect, INTENTS.c.id)).order_by(INTENTS.c.id).with_for_update()
+        return {row.id: codec.intent_from_row(row) for row in await self._rows(query, **ids_of(self._dialect, ids))}
 
     async def open_intents(self, subject: Subject) -> list[Intent]:
         return [codec.intent_from_row(row) for row in await self._rows(OPEN_INTENTS, who=subject)]
@@ -623,7 +622,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
             for row in await self._rows(select(INTENTS).where(mine))
         ]
         if rows:
-            await self._update_by_key(INTENTS, rows)
+            await self._update(INTENTS, rows)
 
     def _tells_of(self, row: Any, crm_id: str | None) -> bool:
         try:
@@ -652,13 +651,12 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
 
     async def pass_changes(self, ids: Collection[str] | None, by: str, now: Millis) -> list[Subject]:
         waiting = CHANGES.c.state == ChangeState.WAITING.value
-        chosen = [waiting] if ids is None else [waiting & CHANGES.c.id.in_(chunk) for chunk in chunks(sorted(ids))]
-        subjects = dict[Subject, None]()
-        for which in chosen:
-            passed = update(CHANGES).where(which).values(state=ChangeState.PASSED.value, by=by, at=now)
-            rows = await self._connection.execute(passed.returning(CHANGES.c.subject))
-            subjects.update({Subject(row.subject): None for row in rows.all()})
-        return list(subjects)
+        which = waiting if ids is None else waiting & among(self._dialect, CHANGES.c.id)
+        passed = update(CHANGES).where(which).values(state=ChangeState.PASSED.value, by=by, at=now)
+        rows = await self._connection.execute(
+            passed.returning(CHANGES.c.subject), ids_of(self._dialect, ids) if ids is not None else {}
+        )
+        return list(dict.fromkeys(Subject(row.subject) for row in rows.all()))
 
     async def withdraw_passes(self) -> None:
         passed = (CHANGES.c.state == ChangeState.PASSED.value) & (CHANGES.c.by == "")
@@ -707,7 +705,11 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
             }
             for subject in dict.fromkeys(subjects)
         ]
-        await self._connection.execute(_enqueue(self._dialect), rows)
+        await self._connection.execute(_enqueue(self._dialect), many(self._dialect, rows))
+
+    async def reserve(self, subjects: Collection[Subject]) -> None:
+        if self._is_postgres:
+            await self._connection.execute(RESERVED, ids_of(self._dialect, subjects))
 
     async def claim(
         self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
@@ -734,7 +736,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
             rows = [
                 {"subject": claim.subject, "fence": claim.fence, "leased_until": now + lease_ms} for claim in claims
             ]
-            await self._update_by_key(QUEUE, rows)
+            await self._update(QUEUE, rows)
         return claims
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None:
@@ -793,17 +795,17 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         by_id = {reading.ion_id: reading for reading in readings}
         linked = QUEUE.c.subject == literal("crm:").concat(LINKS.c.crm_id)
         is_free = (QUEUE.c.due <= now) & (QUEUE.c.leased_until <= now)
-        for chunk in chunks(sorted(by_id)):
-            due = select(QUEUE.c.subject, QUEUE.c.stage, LINKS.c.ion_id).where(
-                linked, LINKS.c.ion_id.in_(chunk), is_free
-            )
-            # Who is locked is being worked on: to wait for it here would be to wait for each other.
-            rows = await self._rows(due.with_for_update(skip_locked=True, of=QUEUE))
-            await self._keep([(row.subject, by_id[row.ion_id]) for row in rows])
-            shown = [(row.subject, by_id[row.ion_id]) for row in rows if row.stage == Stage.CALL.value]
-            if shown:
-                self.rung.add(Loop.PUSH)
-                await self._update_by_key(QUEUE, [{"subject": who, "due": r.answered} for who, r in shown])
+        due = select(QUEUE.c.subject, QUEUE.c.stage, LINKS.c.ion_id).where(
+            linked, among(self._dialect, LINKS.c.ion_id), is_free
+        )
+        # Who is locked is being worked on: to wait for it here would be to wait for each other.
+        due = due.with_for_update(skip_locked=True, of=QUEUE)
+        rows = await self._rows(due, **ids_of(self._dialect, by_id))
+        await self._keep([(row.subject, by_id[row.ion_id]) for row in rows])
+        shown = [(row.subject, by_id[row.ion_id]) for row in rows if row.stage == Stage.CALL.value]
+        if shown:
+            self.rung.add(Loop.PUSH)
+            await self._update(QUEUE, [{"subject": who, "due": r.answered} for who, r in shown])
 
     async def _keep(self, readings: Sequence[tuple[str, Reading]]) -> None:
         rows = [
@@ -1077,28 +1079,40 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
     async def _upsert(self, table: Table, row: Mapping[str, Any]) -> None:
         await self._connection.execute(upsert(self._dialect, table, tuple(row)), row)
 
-    async def _update_by_key(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        """One statement, many rows; each row holds the key and what to set."""
-        keys = [column.name for column in table.primary_key]
-        await self._connection.execute(
-            _update(table, tuple(rows[0])),
-            [{(f"key_{name}" if name in keys else name): value for name, value in row.items()} for row in rows],
-        )
+    async def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            await self._connection.execute(insertion(self._dialect, table, tuple(rows[0])), many(self._dialect, rows))
+
+    async def _update(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Each row holds the key and what to set."""
+        if rows:
+            statement = update_by_key(self._dialect, table, tuple(rows[0]))
+            await self._connection.execute(statement, many(self._dialect, rows))
 
 
 # -- statements that are built, or compiled, once
 
 
 @cache
-def _update(table: Table, columns: tuple[str, ...]) -> Update:
-    keys = [column.name for column in table.primary_key]
-    statement = update(table).values({name: bindparam(name) for name in columns if name not in keys})
-    return statement.where(*(table.c[name] == bindparam(f"key_{name}") for name in keys))
+def _records_among(dialect: str) -> Select[Any]:
+    mine = (RECORDS.c.side == bindparam("side")) & among(dialect, RECORDS.c.customer_id)
+    return select(RECORDS).where(mine).order_by(RECORDS.c.customer_id).with_for_update()
+
+
+@cache
+def _linked_among(dialect: str, side: Side) -> Select[Any]:
+    mine = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
+    return select(mine).where(among(dialect, mine))
+
+
+@cache
+def _links_among(dialect: str, side: Side) -> Select[Any]:
+    return select(LINKS).where(among(dialect, LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id))
 
 
 @cache
 def _enqueue(dialect: str) -> TextClause:
-    statement = insert_into(dialect, QUEUE)
+    statement = insert_many(dialect, QUEUE, QUEUE.c.keys())
     new = statement.excluded
     statement = statement.on_conflict_do_update(
         index_elements=[QUEUE.c.subject],

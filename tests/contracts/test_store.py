@@ -263,6 +263,25 @@ async def test_neighbours_share_blocks_as_they_are_now(store: Store) -> None:
         assert await near(unit, company="Eastwind Ltd", email="n@n.example") == ["2"]
 
 
+async def test_who_was_linked_is_found_by_what_it_is_now(store: Store) -> None:
+    async def near(unit: Unit, company: str) -> list[str]:
+        mine = customer(Side.CRM, "C9", company=company, email="e@gmail.com")
+        return [record.customer_id for record in await unit.neighbours(mine, Side.ION)]
+
+    async with store.begin() as unit:
+        await unit.save_records([customer(Side.ION, "7", company="Northwind"), customer(Side.CRM, "C1")])
+        await unit.save_link(LINK)
+    async with store.begin() as unit:
+        renamed = Observation(Side.ION, "7", {"company": "Eastwind"}, Position(None, Millis(9), 0), True)
+        await unit.save_records([observe((await unit.records(Side.ION, ["7"]))["7"], [renamed])])
+    async with store.begin() as unit:
+        assert await near(unit, "Eastwind Ltd") == [], "it is linked"
+        await unit.drop_link(LINK.crm_id)
+    async with store.begin() as unit:
+        assert await near(unit, "Eastwind Ltd") == ["7"]
+        assert await near(unit, "Northwind") == []
+
+
 async def test_who_was_rejected_is_remembered_by_both(store: Store) -> None:
     mine, theirs = customer(Side.CRM, "C1"), customer(Side.ION, "7")
     async with store.begin() as unit:

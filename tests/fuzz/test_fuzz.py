@@ -23,7 +23,7 @@ from yarl import URL
 from syncd.core.budget import Lane
 from syncd.core.errors import BadConfiguration, SideError, SyncdError
 from syncd.core.record import Reading, Record, new_record, observe, observe_reading
-from syncd.core.values import Field, Millis, Side
+from syncd.core.values import Field, Millis, Side, Value
 from syncd.crm.events import EventDecoder
 from syncd.engine.ingest import Refusal, Told, Unusable
 from syncd.engine.intake import RawEvent
@@ -107,6 +107,8 @@ fields:
 """
 STATUSES = (200, 201, 204, 301, 400, 401, 403, 404, 409, 412, 418, 429, 500, 502, 503, 999)
 DECODER = EventDecoder(load_mapping(None), 2_000)
+LAST: dict[str, Value] = {}
+"""What an event told before, of whomever."""
 
 Outcome = str
 Try = Callable[[Random], Outcome]
@@ -155,6 +157,10 @@ def try_event(rng: Random) -> Outcome:
         assert "\x00" not in told.reason + told.command_id
         return "event handled: refusal"
     assert isinstance(told, Told)
+    seen = told.observation
+    known = {name: value for name, value in (*seen.values.items(), *LAST.items()) if rng.random() < 0.7}
+    assert DECODER.decode(event, NOW, lambda _: known) == told, "what is known changes nothing"
+    LAST.update(seen.values)
     storable(observe(new_record(Side.CRM, told.observation.customer_id), [told.observation]))
     return "event handled"
 

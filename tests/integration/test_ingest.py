@@ -64,6 +64,30 @@ async def test_events_below_the_stored_offset_are_passed_over_and_not_counted_tw
     assert 'syncd_events_total{form="plain",outcome="stored"} 2.0' in metrics.page().decode()
 
 
+async def test_what_somebody_else_has_stored_is_not_stored_again() -> None:
+    """A partition went to another replica while its events were held here, and back."""
+    store, metrics = MemoryStore(), Metrics()
+    mine, theirs = ingest_into(store, metrics), ingest_into(store)
+    batch = mine.sort([event(0, "A"), event(1, "B"), event(0, "C", partition=1)])
+    await theirs.ingest(TOPIC, [event(0, "A")], {})
+    assert await mine.store(TOPIC, batch, {}, {}) is None
+    assert b"syncd_events_total{" not in metrics.page()
+    async with store.begin() as unit:
+        assert await unit.offsets(TOPIC) == {0: 1}, "partition 1 is read again too"
+    assert await mine.store(TOPIC, mine.sort([event(1, "B"), event(0, "C", partition=1)]), {}, {}) == 1
+
+
+async def test_a_batch_grows_until_it_is_stored() -> None:
+    store = MemoryStore()
+    ingest = ingest_into(store)
+    batch = ingest.sort([event(0, "A"), event(1, "B")])
+    batch = ingest.sort([event(2, "A"), event(0, "C", partition=1)], batch)
+    assert len(batch) == 1, "one customer"
+    assert await ingest.store(TOPIC, batch, {}, {}) == 1
+    async with store.begin() as unit:
+        assert await unit.offsets(TOPIC) == {0: 3, 1: 1}
+
+
 async def test_a_batch_that_fails_to_be_stored_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store fails at the very last of the unit's writes: neither effect nor offset is kept."""
     store = MemoryStore()
@@ -175,8 +199,8 @@ async def test_what_was_no_customers_event_is_not_tried_again_as_one() -> None:
         store, machine_clock(), Metrics(), "contract", take, lambda letter: dead_letter_message("d", letter)
     )
     empty = RawEvent("crm.contracts", 0, 7, Millis(5), b"C1", None, ())
-    assert await records.ingest("crm.contracts", [empty], {0: 8}) == 1
-    assert await records.ingest("crm.contracts", [empty], {0: 8}) == 0, "it counts once"
+    assert await records.store("crm.contracts", records.sort([empty]), {0: 8}, {}) == 1
+    assert await records.store("crm.contracts", records.sort([empty]), {0: 8}, {}) == 0, "it counts once"
     async with store.begin() as unit:
         [letter] = await unit.list_dead_letters(None, 10)
         assert letter.reason == "bad-contract"
@@ -198,7 +222,8 @@ async def test_another_topic_is_read_on_where_it_was() -> None:
         return {0: range(3, 9)}
 
     assert await records.take_over("crm.orders", there) == {0: 3}
-    await records.ingest("crm.orders", [RawEvent("crm.orders", 0, 4, Millis(5), b"", b"{}", ())], {0: 9})
+    order = RawEvent("crm.orders", 0, 4, Millis(5), b"", b"{}", ())
+    await records.store("crm.orders", records.sort([order]), {0: 9}, {})
     assert await records.take_over("crm.orders", there) == {0: 5}
 
     async def later() -> dict[int, range]:

@@ -100,6 +100,11 @@ class Kafka:
             )
         self._wait_until_up()
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         self._end(signal.SIGTERM)
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from syncd.core.likeness import CROWDED, blocks_of, nearest_of
 from syncd.core.match import Verdict, keys_of
-from syncd.core.record import Position, Record, Sighting
+from syncd.core.record import Position, Record, sighted
 from syncd.core.values import Address, Field, Millis, Side, Value
 from syncd.engine.facts import Facts
 from syncd.engine.intents import Intents
@@ -66,7 +66,7 @@ class Population:
         number = f"{'C' if side is Side.CRM else ''}{len(here) + 1}"
         at = Millis(1)
         held = {
-            n.value: (Sighting(v, at, True, Position(None, at, 0), at),) for n, v in values.items() if v is not None
+            n.value: (sighted(v, at, True, Position(None, at, 0), at),) for n, v in values.items() if v is not None
         }
         here[number] = Record(side, number, held)
         return number

@@ -29,6 +29,15 @@ class Postgres:
         _, *options = shlex.split((self.folder / "postmaster.opts").read_text())
         self._control("-o", shlex.join(options), "-w", "start")
 
+    def listen(self, port: int) -> None:
+        """Also on the loopback, for whom its socket does not do; the URL stays that of the socket."""
+        self._control("-o", f"-h 127.0.0.1 -p {port} -k {self.folder}", "-w", "restart")
+        self.url = f"{self.url}&port={port}"
+
+    @property
+    def pid(self) -> int:
+        return int((self.folder / "postmaster.pid").read_text().splitlines()[0])
+
     def stop(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -122,14 +122,15 @@ class SimulatedIon:
 class Topics:
     """The tests' own end of Kafka, by another client library than the product's."""
 
-    def __init__(self, bootstrap: str, prefix: str) -> None:
+    def __init__(self, bootstrap: str, prefix: str, partitions: int = 3) -> None:
         self.bootstrap = bootstrap
         self.events = f"{prefix}.customers"
         self.commands = f"{prefix}.commands"
         self.links = f"{prefix}.links"
         self.dead_letters = f"{prefix}.dead-letters"
+        self._partitions = partitions
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
-        self._admin.create_topics([NewTopic(self.events, 3, 1)])[self.events].result(30)
+        self._admin.create_topics([NewTopic(self.events, partitions, 1)])[self.events].result(30)
         # What is sent between two flushes arrives at once, however slowly it is made.
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5_000})
 
@@ -169,7 +170,7 @@ class Topics:
 
     def forget_all(self) -> None:
         """As retention does with what is old enough."""
-        places = [TopicPartition(self.events, number, -1) for number in range(3)]  # -1: to its end
+        places = [TopicPartition(self.events, number, -1) for number in range(self._partitions)]  # -1: to its end
         for done in self._admin.delete_records(places).values():
             done.result(30)
 
@@ -212,10 +213,12 @@ class Topics:
 
 
 class World:
-    def __init__(self, folder: Path, kafka: str, database_url: str, name: str, **ion_options: Any) -> None:
+    def __init__(
+        self, folder: Path, kafka: str, database_url: str, name: str, partitions: int = 3, **ion_options: Any
+    ) -> None:
         self.folder = folder / name
         self.folder.mkdir()
-        self.topics = Topics(kafka, name)
+        self.topics = Topics(kafka, name, partitions)
         self.ion = SimulatedIon(self.folder, **ion_options)
         self.daemons: dict[str, Process] = {}
         self.environ = {

@@ -18,6 +18,7 @@ from syncd.core import budget
 from syncd.core.errors import LostLease
 from syncd.core.intent import IntentState
 from syncd.core.listing import MISSING_SWEEPS, SweepOutcome
+from syncd.core.record import Sightings
 from syncd.core.values import Millis
 from syncd.engine import create, ingest, push, reconcile, sweep
 from syncd.engine.clock import SharedClock
@@ -146,13 +147,13 @@ def agree_before_the_answer(patch: pytest.MonkeyPatch) -> None:
 
 def forget_an_edit(patch: pytest.MonkeyPatch) -> None:
     """Of two events of one customer in one batch only the first is taken."""
-    observe = ingest.observe
-    patch.setattr(ingest, "observe", lambda record, seen: observe(record, list(seen)[:1]))
+    take = Sightings.take
+    patch.setattr(Sightings, "take", lambda self, seen: None if self.count else take(self, seen))
 
 
 def forget_the_order(patch: pytest.MonkeyPatch) -> None:
     """The value that was seen first stays, whatever is newer."""
-    patch.setattr("syncd.core.record._newest_first", lambda mine, theirs: 0)
+    patch.setattr("syncd.core.record._sorted", tuple)
 
 
 def let_deleted_customers_be(patch: pytest.MonkeyPatch) -> None:

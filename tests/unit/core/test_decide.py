@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from syncd.core.decide import Decision, Rule, decide
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.policy import Access, Direction, FieldRule, FirstLink, Policy, Tie
-from syncd.core.record import Position, Record, Sighting
+from syncd.core.record import Position, Record, sighted
 from syncd.core.values import CrmId, Field, IonId, Millis, Side
 
 NAME = Field.COMPANY
@@ -22,8 +22,8 @@ SKEW = 10
 def record(side: Side, value: object, earliest: int = 100, latest: int = 100) -> Record:
     if value is UNKNOWN:
         return Record(side, "1", {})
-    top = Sighting(value, Millis(latest), earliest == latest, Position(None, Millis(latest), 0), Millis(latest))  # type: ignore[arg-type]
-    older = Sighting("(older)", Millis(0), False, Position(None, Millis(earliest), -1), Millis(earliest))
+    top = sighted(value, Millis(latest), earliest == latest, Position(None, Millis(latest), 0), Millis(latest))  # type: ignore[arg-type]
+    older = sighted("(older)", Millis(0), False, Position(None, Millis(earliest), -1), Millis(earliest))
     return Record(side, "1", {NAME: (top, older) if earliest != latest else (top,)})
 
 

@@ -20,7 +20,7 @@ from syncd.core.likeness import (
     traits_of,
 )
 from syncd.core.match import Tier, Verdict, match
-from syncd.core.record import Position, Record, Sighting
+from syncd.core.record import Position, Record, sighted
 from syncd.core.values import Address, Field, Millis, Side, Value
 from tests.parts.population import make_population, measure
 
@@ -38,7 +38,7 @@ NORTHWIND: dict[Field, Value] = {
 def record(side: Side, number: str, values: dict[Field, Value]) -> Record:
     at = Millis(1)
     position = Position(None, at, 0)
-    held = {name.value: (Sighting(v, at, True, position, at),) for name, v in values.items() if v is not None}
+    held = {name.value: (sighted(v, at, True, position, at),) for name, v in values.items() if v is not None}
     return Record(side, number, held)
 
 

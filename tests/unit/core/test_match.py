@@ -8,7 +8,7 @@ import pytest
 
 from syncd.core.link import How, Link, LinkState
 from syncd.core.match import Keys, Match, Tier, Verdict, compare, drifted, keys_of, match, match_key
-from syncd.core.record import ION_NOTE, Position, Record, Sighting
+from syncd.core.record import ION_NOTE, Position, Record, sighted
 from syncd.core.values import CrmId, IonId, Millis, Side
 
 
@@ -25,7 +25,7 @@ def customer(
         side,
         number,
         {
-            name: (Sighting(value, Millis(1), True, Position(None, Millis(1), 0), Millis(1)),)
+            name: (sighted(value, Millis(1), True, Position(None, Millis(1), 0), Millis(1)),)
             for name, value in values.items()
             if value is not None
         },

@@ -27,6 +27,7 @@ from syncd.core.record import (
     observe_write,
     settle,
     settle_fields,
+    sighted,
     stamp_of,
 )
 from syncd.core.values import Field, Millis, Side
@@ -57,7 +58,7 @@ def ion(*readings: Reading, listed_at: int = 0) -> Record:
 
 
 sightings = st.builds(
-    lambda value, at, until, is_exact: Sighting(
+    lambda value, at, until, is_exact: sighted(
         value, Millis(at + until), is_exact, Position(None, Millis(at), 0), Millis(at + until)
     ),
     st.sampled_from(["a", "b", "c", None]),
@@ -98,6 +99,24 @@ def test_crm_events_in_any_order_and_repeated_give_the_same_record(history, rand
     shuffled = events + random.choices(events, k=3) if events else []
     random.shuffle(shuffled)
     assert crm(*shuffled).registers == crm(*events).registers
+
+
+def _observations(version: st.SearchStrategy[int | None]) -> st.SearchStrategy[list[Observation]]:
+    told = st.dictionaries(st.sampled_from(["company", "title", "phone"]), st.sampled_from(["a", "b", None]))
+    place = st.builds(Position, version, st.integers(0, 9), st.integers(0, 9))
+    one = st.builds(Observation, st.just(Side.CRM), st.just("C1"), told, place, st.booleans())
+    return st.lists(one, max_size=9)
+
+
+@given(_observations(st.none()) | _observations(st.integers(1, 4)))
+def test_what_is_folded_in_one_go_is_what_each_observation_adds(observations: list[Observation]) -> None:
+    one_by_one: dict[str, Register] = {}
+    for seen in observations:
+        at = seen.position.at
+        for name, value in seen.values.items():
+            sighting = sighted(value, at, seen.is_edit, seen.position, at)
+            one_by_one[name] = join(one_by_one.get(name, ()), (sighting,))
+    assert crm(*observations).registers == one_by_one
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(1, 20)), min_size=1, max_size=12))
