@@ -34,8 +34,9 @@ deploy-test: setup
 fuzz: setup
 	SYNCD_FUZZ=1000000 $(BIN)/python -m pytest tests/fuzz -s
 
+# Everything beside its peer or its limit, into docs/measurements.md; hours. WHAT="start latency" for some of it.
 bench: setup
-	$(BIN)/python -m bench.ingest
+	$(BIN)/python -m bench $(WHAT)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""How long do 300 edits take to drain, beside the time that the budget alone dictates?
+"""How long do 3,000 edits take to drain, beside the time that the budget alone dictates?
 
 Daemons as processes on real Kafka and PostgreSQL, one and three of them, in alternating runs. The limit:
 ``n`` calls, the fewest that are safe (a PUT each, and the listings that the daemon made meanwhile), at
@@ -11,17 +11,22 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from bench.machine import spread
+from bench.table import Row, show
 from tests.parts.kafka import Kafka
 from tests.parts.postgres import Postgres
 from tests.parts.world import World, eventually
 from tests.system.test_day import customer
 
-EDITS = int(os.environ.get("BENCH_EDITS", "300"))
-R = int(os.environ.get("BENCH_R", "120"))
-RUNS = int(os.environ.get("BENCH_RUNS", "1"))
+EDITS = int(os.environ.get("BENCH_EDITS", "3000"))
+R = int(os.environ.get("BENCH_R", "600"))
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 MINUTE = 60.0
+COMMAND = "python -m bench.drain"
 
 
 def dictated(calls: int) -> float:
@@ -29,7 +34,16 @@ def dictated(calls: int) -> float:
     return (calls - 1) // R * MINUTE
 
 
-def drain(folder: Path, kafka: Kafka, replicas: int) -> str:
+class Drained(NamedTuple):
+    time_ratio: float
+    """Seconds ÷ those that the budget dictates."""
+    calls_ratio: float
+    """Calls ÷ the fewest that are safe."""
+    refused: int
+    said: str
+
+
+def drain(folder: Path, kafka: Kafka, replicas: int) -> Drained:
     postgres = Postgres(folder / "pg")
     world = World(folder, kafka.address, postgres.url, f"drain{folder.name}", dialect="live", calls_per_minute=R)
     unlimited = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")}
@@ -68,30 +82,50 @@ def drain(folder: Path, kafka: Kafka, replicas: int) -> str:
         if "BENCH_TIMELINE" in os.environ:
             spans = Counter((int(entry["at"] - calls[0]["at"]) // 2 * 2, entry["operation"]) for entry in calls)
             print(*(f"{at:4d} s {what:8} {count}" for (at, what), count in sorted(spans.items())), sep="\n")
-        return (
+        said = (
             f"{replicas} replicas: {took:6.1f} s for {len(calls)} calls ({puts} PUTs, {listings} lists), dictated by"
-            f" {least} calls at {R} a minute {dictated(least):.0f} s: {took / dictated(least):.3f};"
-            f" calls / least {len(calls) / least:.3f}; 429: {refused}"
+            f" {least} calls at {R} a minute {dictated(least):.0f} s"
         )
+        return Drained(took / dictated(least), len(calls) / least, refused, said)
     finally:
         world.close()
         postgres.stop()
 
 
-def main() -> None:
+def measure() -> list[Row]:
+    found: dict[int, list[Drained]] = {1: [], 3: []}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         kafka = Kafka(Path(folder) / "kafka")
         kafka.prepare()
         kafka.start()
         try:
             for run in range(RUNS):
-                for replicas in (1, 3):
+                for replicas, runs in found.items():
                     place = Path(folder) / f"{run}-{replicas}"
                     place.mkdir()
-                    print(drain(place, kafka, replicas), flush=True)
+                    runs.append(drain(place, kafka, replicas))
+                    print(runs[-1], flush=True)
         finally:
             kafka.kill()
+    return [row for replicas, runs in found.items() for row in rows(replicas, runs)]
+
+
+def rows(replicas: int, runs: Sequence[Drained]) -> list[Row]:
+    what = f"drain of {EDITS:,} changed customers at {R} calls a minute, {replicas} replica{'s' * (replicas > 1)}"
+    times, calls = spread([run.time_ratio for run in runs], ".3f"), spread([run.calls_ratio for run in runs], ".3f")
+    refused = sum(run.refused for run in runs)
+    return [
+        Row(f"{what}: time", times, "≤ 1.05", "calls needed ÷ R", "as measured", COMMAND),
+        Row(
+            f"{what}: calls",
+            f"{calls}; {refused} × 429",
+            "≤ 1.05, none",
+            "a PUT each, and the listings",
+            "as measured",
+            COMMAND,
+        ),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    show(measure())

@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import os
-import pstats
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import orjson
 
+from bench.table import Row, show
 from syncd import logs
 from syncd.app import machine_clock
 from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.kafka import KafkaSink
 from syncd.daemon import Daemon, Outside, build, none_missing
-from syncd.engine.ingest import Ingest
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import Intake, RawEvent
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics
 from syncd.settings import load
@@ -42,6 +42,7 @@ CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "2000"))
 ALIKE = 0.75
 KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
 BATCH = 500
+COMMAND = "python -m bench.first_contact"
 
 
 def customer(who: str) -> dict[str, object]:
@@ -67,8 +68,8 @@ class Events:
 
     problem: str | None = None
 
-    def __init__(self, ingest: Ingest, on_progress: Callable[[Mapping[int, int], bool], None]) -> None:
-        self._ingest, self._on_progress = ingest, on_progress
+    def __init__(self, intake: Intake[Any], on_progress: Callable[[Mapping[int, int], bool], None]) -> None:
+        self._intake, self._on_progress = intake, on_progress
 
     async def run(self) -> None:
         now = Millis(time.time_ns() // 1_000_000)
@@ -77,12 +78,12 @@ class Events:
             for number in range(start, min(start + BATCH, CUSTOMERS)):
                 event = {"type": "snapshot", "id": f"C{number}", "version": 1, "customer": customer(f"c{number}")}
                 events.append(RawEvent("t", 0, number, now, f"C{number}".encode(), orjson.dumps(event), ()))
-            await self._ingest.ingest("t", events, {0: CUSTOMERS})
+            await self._intake.store("t", self._intake.sort(events), {0: CUSTOMERS}, {})
         self._on_progress({0: 0}, False)
         await asyncio.Event().wait()
 
 
-async def first_contact(url: str) -> str:
+async def first_contact(url: str) -> Row:
     engine = make_engine(url)
     await schema.upgrade(engine)
     store, rng = SqlStore(engine, Seal([KEY])), Random(1)
@@ -130,26 +131,25 @@ async def first_contact(url: str) -> str:
     await running
     await engine.dispose()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return (
-        f"{CUSTOMERS} customers on either side, {links} linked: {took:.1f} s, {spent:.1f} CPU s"
-        f" ({spent / CUSTOMERS / 2 * 1000:.1f} ms a customer), {peak:.0f} MB at most"
+    measured = (
+        f"{took / 60:.1f} min, {spent / CUSTOMERS / 2 * 1000:.1f} CPU ms a customer, {peak:.0f} MB with ION in it"
     )
+    what = f"first contact, {CUSTOMERS:,} customers on either side, {links:,} of them alike"
+    return Row(what, measured, "said", "—", "—", COMMAND)
 
 
-def main() -> None:
+def measure() -> list[Row]:
     logs.configure("text", "error")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         postgres = Postgres(Path(folder) / "pg")
-        profile = cProfile.Profile() if "BENCH_PROFILE" in os.environ else None
         try:
-            if profile:
-                profile.enable()
-            print(asyncio.run(first_contact(postgres.url)))
+            return [asyncio.run(first_contact(postgres.url))]
         finally:
             postgres.stop()
-        if profile:
-            pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
 
 
 if __name__ == "__main__":
-    main()
+    if "BENCH_PROFILE" in os.environ:
+        cProfile.run("show(measure())", sort="cumulative")
+    else:
+        show(measure())

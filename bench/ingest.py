@@ -14,7 +14,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,11 @@ from typing import Any
 import asyncpg
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from bench.machine import cpu_seconds, machine, peak_megabytes, spread
+from bench.machine import cpu_seconds, peak_megabytes, spread
 from bench.peer.connect import Connect
+from bench.table import Row, show
 from syncd.crm.kafka import CHUNK, FETCH_BYTES
 from tests.parts.kafka import Kafka, free_port
 from tests.parts.postgres import Postgres
@@ -39,6 +40,7 @@ RUNS, WARM_UPS = int(os.environ.get("BENCH_RUNS", "5")), int(os.environ.get("BEN
 IS_KNOWN = "BENCH_UNKNOWN" not in os.environ
 """The customers were told of before, as in daily life; for syncd, they are linked too."""
 PARTITIONS = 6
+COMMAND = "python -m bench.ingest" if IS_KNOWN else "BENCH_UNKNOWN=1 python -m bench.ingest"
 STORED = "SELECT sum(next_offset)::bigint FROM offsets"
 LINKED = """
     INSERT INTO links (crm_id, ion_id, state, how, since, base, spellings, written_at)
@@ -138,7 +140,8 @@ class Watch:
     def stop(self) -> Run:
         seconds = time.perf_counter() - self._began
         spent = [cpu_seconds(pid) - was for pid, was in zip(self._pids, self._before, strict=True)]
-        return Run(seconds, *spent, peak_megabytes(self._pids[0]))
+        program, postgres, kafka = spent
+        return Run(seconds, program, postgres, kafka, peak_megabytes(self._pids[0]))
 
 
 async def do(url: str, statement: str) -> None:
@@ -231,15 +234,14 @@ class Bench:
         finally:
             self.worker.end()
 
-    def say_limits(self) -> None:
-        """What the machine would give at most."""
+    def limits(self) -> str:
+        """What the machine would give at most, whatever is done with the events."""
         topic = f"bare{self.number}"
         make_topic(self.kafka.address, topic)
         Events(self.kafka.address, topic).of_some()
         bare = [asyncio.run(read_bare(self.kafka.address, topic)) for _ in range(RUNS)]
-        print(f"aiokafka alone: {spread(bare)} events/s")
-        if self.last_syncd:
-            print(f"COPY of the records that are left: {asyncio.run(copy_rows(self.last_syncd)):,.0f} events/s")
+        copied = f"; COPY of what is left {asyncio.run(copy_rows(self.last_syncd)):,.0f}" if self.last_syncd else ""
+        return f"; aiokafka alone {spread(bare)}{copied}"
 
     async def _until_there(self, url: str, table: str, ends: Ends) -> None:
         await until(url, f"SELECT count(*) FROM pg_class WHERE relname = '{table}'", 1)
@@ -283,8 +285,7 @@ def say(name: str, run: Run) -> None:
     )
 
 
-def main() -> None:
-    print(machine())
+def measure() -> list[Row]:
     found: dict[str, list[Run]] = {name: [] for name in os.environ.get("BENCH_ONLY", "connect,syncd").split(",")}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bench = Bench(Path(folder))
@@ -293,16 +294,28 @@ def main() -> None:
                 for name, runs in found.items():
                     getattr(bench, name)(runs)
                     say(name + (" (warm-up)" if number < WARM_UPS else ""), runs[-1])
-            bench.say_limits()
+            limits = bench.limits()
         finally:
             bench.close()
     counted = {name: runs[WARM_UPS:] for name, runs in found.items()}
-    for what, form in (("rate", ",.0f"), ("per_cpu_second", ",.0f"), ("megabytes", ",.0f")):
-        values = {name: [getattr(run, what) for run in runs] for name, runs in counted.items()}
-        said = [f"{name} {spread(mine, form)}" for name, mine in values.items()]
-        ratio = statistics.median(values["syncd"]) / statistics.median(values["connect"]) if len(values) == 2 else 1.0
-        print(f"{what}: {', '.join(said)}; ratio {ratio:.2f}")
+    kind = "known, linked customers" if IS_KNOWN else "customers that are new"
+    what = f"ingest, {EVENTS:,} events of {CUSTOMERS:,} {kind}"
+    return [
+        compared(f"{what}: events/s", counted, lambda run: run.rate, "≥ 1.5 × Connect", limits),
+        compared(f"{what}: events a CPU second, of all processes", counted, lambda run: run.per_cpu_second, "> 1"),
+        compared(f"{what}: memory of the program, MB", counted, lambda run: run.megabytes, "≤ 0.2"),
+    ]
+
+
+def compared(
+    what: str, found: Mapping[str, Sequence[Run]], value: Callable[[Run], float], goal: str, limits: str = ""
+) -> Row:
+    values = {name: [value(run) for run in runs] for name, runs in found.items()}
+    mine, theirs = values.get("syncd", []), values.get("connect", [])
+    ratio = f"{statistics.median(mine) / statistics.median(theirs):.2f}" if mine and theirs else "—"
+    peer = f"Kafka Connect {spread(theirs)}" if theirs else "—"
+    return Row(what, spread(mine) if mine else "—", goal, f"{peer}{limits}", ratio, COMMAND)
 
 
 if __name__ == "__main__":
-    main()
+    show(measure())

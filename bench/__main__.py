@@ -1,0 +1,29 @@
+"""``make bench``: everything, one after the other, into the table of ``docs/measurements.md``. It takes hours."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import drain, first_contact, ingest, latency, start, sweep
+from bench.table import show, write
+
+MEASUREMENTS = {
+    "start": start,
+    "latency": latency,
+    "ingest": ingest,
+    "sweep": sweep,
+    "drain": drain,
+    "first_contact": first_contact,
+}
+
+
+def main(names: list[str]) -> None:
+    for name in names or MEASUREMENTS:
+        print(f"== {name}", flush=True)
+        rows = MEASUREMENTS[name].measure()
+        show(rows)
+        write(rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,124 @@
+"""How fast is ION listed and compared, with how much memory, by how many customers it has?
+
+A simulated ION, real PostgreSQL, and the daemon's own sweep in a process of its own: a first one, in which all are
+new; then ones that find nothing changed and ones that find one in a hundred changed, in turn.
+``python -m bench.sweep``; ``BENCH_CUSTOMERS=1000000`` for the large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from bench.machine import peak_megabytes, spread
+from bench.table import Row, show
+from syncd import logs
+from syncd.app import open_ion, store_clock
+from syncd.daemon import make_facts, make_gate
+from syncd.engine.crowd import Crowds
+from syncd.engine.sweep import Sweeper
+from syncd.metrics import Metrics
+from syncd.opening import open_store
+from syncd.settings import load
+from tests.parts.postgres import Postgres
+from tests.parts.world import SimulatedIon
+
+CUSTOMERS = [int(count) for count in os.environ.get("BENCH_CUSTOMERS", "10000,100000").split(",")]
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
+COMMAND = "python -m bench.sweep"
+KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
+
+
+class Swept(NamedTuple):
+    seconds: float
+    cpu: float
+    megabytes: float
+    customers: int
+    changed: int
+
+
+async def sweep_once(database: str, ion: str) -> Swept:
+    """In this process, by the daemon's parts."""
+    logs.configure("text", "warning")
+    environ = {
+        "SYNCD_DATABASE__URL": database,
+        "SYNCD_SECRET_KEY": KEY,
+        "SYNCD_KAFKA__BOOTSTRAP_SERVERS": "none",
+        "SYNCD_ION__URL": ion,
+        "SYNCD_ION__ACCOUNT_ID": "20481",
+        "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
+        "SYNCD_ION__CALLS_PER_MINUTE": "1000000",
+    }
+    settings, _ = load(None, environ)
+    async with open_store(settings) as store, open_ion(settings, store) as client:
+        clock, facts = await store_clock(store), make_facts(settings, Random())
+        crowds = Crowds(store, make_gate(settings, store, clock), clock, facts)
+        sweeper = Sweeper(store, client, clock, facts, Metrics(), crowds)
+        await sweeper.remember_last()
+        began, cpu = time.perf_counter(), time.process_time()
+        sweep = await sweeper.sweep()
+        took = time.perf_counter() - began, time.process_time() - cpu
+        return Swept(*took, peak_megabytes(os.getpid()), sweep.customers, sweep.changed)
+
+
+def sweep(database: str, ion: str) -> Swept:
+    command = [sys.executable, "-m", "bench.sweep", database, ion]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return Swept(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def change(ion: SimulatedIon, rng: Random, count: int) -> None:
+    chosen = rng.sample(sorted(ion.customers()), count)
+    for ion_id in chosen:
+        ion.edit(ion_id, title=f"T{rng.randrange(10**9)}")
+
+
+def row(what: str, found: Sequence[Swept]) -> Row:
+    rate = [swept.customers / swept.seconds for swept in found]
+    cpu, peak = statistics.median(swept.cpu for swept in found), max(swept.megabytes for swept in found)
+    measured = f"{spread(rate)} customers/s; {cpu:.1f} CPU s; {peak:.0f} MB at most"
+    return Row(what, measured, "≤ 300 MB at a million, growth linear", "—", "—", COMMAND)
+
+
+def measure() -> list[Row]:
+    rows = []
+    for count in CUSTOMERS:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            postgres = Postgres(Path(name) / "pg")
+            ion = SimulatedIon(Path(name), customers=count, calls_per_minute=1_000_000)
+            rng, same, other = Random(1), list[Swept](), list[Swept]()
+            try:
+                first = sweep(postgres.url, ion.url)
+                for _ in range(RUNS):
+                    same.append(sweep(postgres.url, ion.url))
+                    change(ion, rng, count // 100)
+                    other.append(sweep(postgres.url, ion.url))
+            finally:
+                ion.process.stop()
+                postgres.stop()
+        rows += [
+            row(f"sweep of {count:,} customers, all new", [first]),
+            row(f"sweep of {count:,} customers, nothing changed", same),
+            row(f"sweep of {count:,} customers, 1 % changed", other),
+        ]
+        assert first.changed == count
+        assert all(swept.changed == 0 for swept in same), same
+        assert all(swept.changed == count // 100 for swept in other), other
+    return rows
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(asyncio.run(sweep_once(sys.argv[1], sys.argv[2]))))
+    else:
+        show(measure())
