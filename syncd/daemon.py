@@ -293,6 +293,7 @@ def context_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> str
 
 PARTS = ("database", "kafka", "ion", "token")
 """What may be away, as ``/readyz`` and the metrics name it."""
+NOT_ASKED = "ION was not asked yet"
 PROBE_SECONDS = 3.0
 """Two of them are less than the ten that Prometheus waits for a page."""
 
@@ -304,7 +305,7 @@ class Daemon:
         self._parts = parts
         self._store, self._clock = parts.outside.store, parts.outside.clock
         self._owner = parts.outside.owner
-        self._ion_problem: str | None = "ION was not asked yet"
+        self._ion_problem: str | None = NOT_ASKED
         self._sweep_due = Millis(0)
         self._stopping = asyncio.Event()
 
@@ -369,7 +370,7 @@ class Daemon:
                 found["kafka"] = events.problem
         if parts.gate.circuit.is_open:
             found["ion"] = "ION does not answer: it is probed, and everything waits for it"
-        elif self._ion_problem is not None:
+        elif self._ion_problem is not None and not (self._ion_problem is NOT_ASKED and parts.ion.has_listed):
             found["ion"] = self._ion_problem
         if tokens is not None and tokens.refused is not None:
             found["token"] = tokens.refused

@@ -31,8 +31,11 @@ log = structlog.get_logger()
 
 CHUNK = 1_000
 """Records that are read in one go, between two looks at what else there is to do."""
-MAX_EVENTS, MAX_HELD = 100_000, 20_000
-"""Of a backlog, as many records are stored at once, or of as many customers: who is told of often is stored once."""
+MAX_EVENTS, MAX_HELD, MAX_BYTES, MAX_SECONDS = 100_000, 20_000, 64 * 1024 * 1024, 5.0
+"""Of a backlog, as much is stored at once: who is told of often is stored once. Records, customers and whatever else
+has to be held, what the records weigh, and how long it may take to read them."""
+PAST = 5_000
+"""Records that are read again in one go, for a command that does nothing else."""
 FETCH_WAIT_MS, MORE_WAIT_MS = 200, 100
 FETCH_BYTES = 4 * 1024 * 1024
 """Of one partition at once: a backlog comes in few large answers."""
@@ -187,14 +190,15 @@ class KafkaEvents:
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> tuple[Any, dict[TopicPartition, int]]:
         """What has come, sorted out, and where it ends; of a backlog, as much as a batch may hold."""
-        batch, events, read = self._intake.sort([]), 0, dict[TopicPartition, int]()
-        wait_ms = FETCH_WAIT_MS
-        while events < MAX_EVENTS and len(batch) < MAX_HELD:
+        loop, read = asyncio.get_running_loop(), dict[TopicPartition, int]()
+        batch, events, weight, until, wait_ms = self._intake.sort([]), 0, 0, loop.time() + MAX_SECONDS, FETCH_WAIT_MS
+        while events < MAX_EVENTS and len(batch) < MAX_HELD and weight < MAX_BYTES and loop.time() < until:
             fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=CHUNK)
             for place, records in fetched.items():
                 batch = self._intake.sort([_raw(record) for record in records], batch)
                 read[place] = records[-1].offset + 1
                 events += len(records)
+                weight += sum(len(record.value or b"") for record in records)
             if not fetched or not await _has_more(consumer):
                 break
             wait_ms = MORE_WAIT_MS
@@ -350,7 +354,7 @@ async def read_spans(access: KafkaAccess, topic: str, spans: Mapping[int, range]
         positions = {place: span.start for place, span in places.items()}
         total, moved = sum(map(len, places.values())), loop.time()
         while left := [place for place, span in places.items() if positions[place] < span.stop]:
-            fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=CHUNK)
+            fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=PAST)
             events = [_raw(r) for p, records in fetched.items() for r in records if r.offset in places[p]]
             before, positions = positions, {place: await consumer.position(place) for place in places}
             if positions != before:

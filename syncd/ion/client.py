@@ -79,6 +79,8 @@ class IonClient:
         self._page_size = page_size
         self._wire = wire
         self._calls = calls if calls is not None else Uncounted()
+        self.has_listed = False
+        """ION has answered a page of customers, so it is there and takes our credentials."""
         self.custody = Custody(store, gate, clock, self._post_form, credentials, owner)
 
     # -- the port
@@ -206,6 +208,7 @@ class IonClient:
             if self._dialect is not None and body and not speech.is_mine(body):
                 raise Transient(f"ION does not speak the {self._dialect} dialect: check SYNCD_ION__DIALECT")
             await self._remember(size, body)
+            self.has_listed = True
             return body, asked, answer.answered
 
     async def _remembered_size(self) -> int:

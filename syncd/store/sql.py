@@ -24,6 +24,7 @@ from sqlalchemy import (
     Select,
     Table,
     TextClause,
+    Update,
     bindparam,
     case,
     delete,
@@ -158,6 +159,19 @@ CLAIMABLE = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, of=QUEUE)
 )
+SEEN_BEFORE = (
+    select(RECORDS.c.customer_id, RECORDS.c.missing_sweeps)
+    .where(
+        RECORDS.c.side == Side.ION.value,
+        RECORDS.c.customer_id > bindparam("after"),
+        RECORDS.c.written_until < bindparam("before"),
+        RECORDS.c.missing_sweeps < MISSING_SWEEPS,
+    )
+    .order_by(RECORDS.c.customer_id)
+    .limit(bindparam("most"))
+)
+PAGE = 10_000
+"""Rows that are held at once where a table is gone through."""
 RESERVED = select(QUEUE.c.subject).where(among(POSTGRES, QUEUE.c.subject)).order_by(QUEUE.c.subject).with_for_update()
 LEDGER_BODY = select(LEDGER.c.body).with_for_update()
 PROGRESS = select(LEASES.c.progress).where(LEASES.c.name == bindparam("name"), LEASES.c.until > bindparam("now"))
@@ -386,20 +400,15 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         return [codec.record_from_row(row) for row in rows]
 
     async def note_missing(self, listed: Collection[str], before: Millis) -> list[str]:
-        query = select(RECORDS.c.customer_id, RECORDS.c.missing_sweeps).where(
-            RECORDS.c.side == Side.ION.value,
-            RECORDS.c.written_until < before,
-            RECORDS.c.missing_sweeps < MISSING_SWEEPS,
-        )
-        counts = {row.customer_id: row.missing_sweeps + 1 for row in await self._rows(query)}
-        missing = sorted(set(counts).difference(listed))
-        if missing:
-            mine = (RECORDS.c.side == Side.ION.value) & among(self._dialect, RECORDS.c.customer_id)
-            once_more = {"missing_sweeps": RECORDS.c.missing_sweeps + 1, "row_version": RECORDS.c.row_version + 1}
-            await self._connection.execute(
-                update(RECORDS).where(mine).values(once_more), ids_of(self._dialect, missing)
-            )
-        return [customer_id for customer_id in missing if counts[customer_id] == MISSING_SWEEPS]
+        """Page by page: all of a million would take more memory than everything else."""
+        due, after = list[str](), ""
+        while rows := await self._rows(SEEN_BEFORE, before=before, after=after, most=PAGE):
+            after = rows[-1].customer_id
+            missing = {row.customer_id: row.missing_sweeps + 1 for row in rows if row.customer_id not in listed}
+            if missing:
+                await self._connection.execute(_missed(self._dialect), ids_of(self._dialect, missing))
+            due += [customer_id for customer_id, count in missing.items() if count == MISSING_SWEEPS]
+        return due
 
     async def links(self, side: Side, ids: Collection[str]) -> dict[str, Link]:
         rows = await self._rows(_links_among(self._dialect, side), **ids_of(self._dialect, ids)) if ids else []
@@ -1103,6 +1112,13 @@ def _records_among(dialect: str) -> Select[Any]:
 def _linked_among(dialect: str, side: Side) -> Select[Any]:
     mine = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
     return select(mine).where(among(dialect, mine))
+
+
+@cache
+def _missed(dialect: str) -> Update:
+    mine = (RECORDS.c.side == Side.ION.value) & among(dialect, RECORDS.c.customer_id)
+    once_more = {"missing_sweeps": RECORDS.c.missing_sweeps + 1, "row_version": RECORDS.c.row_version + 1}
+    return update(RECORDS).where(mine).values(once_more)
 
 
 @cache

@@ -320,6 +320,20 @@ async def test_a_customer_that_was_not_listed_is_counted_never_deleted(store: St
         assert await unit.note_missing({"1"}, Millis(500)) == [], "and asked about once"
 
 
+async def test_all_are_counted_however_many_are_missing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.store.sql.PAGE", 2)
+    numbers = [str(number) for number in range(7)]
+    async with store.begin() as unit:
+        await unit.save_records([customer(Side.ION, number, company=f"Company {number}") for number in numbers])
+    for _ in range(2):
+        async with store.begin() as unit:
+            assert await unit.note_missing({"3"}, Millis(500)) == []
+    async with store.begin() as unit:
+        due = await unit.note_missing({"3"}, Millis(500))
+        assert due == [number for number in numbers if number != "3"]
+        assert (await unit.records(Side.ION, ["3"]))["3"].missing_sweeps == 0
+
+
 async def test_unlinked_customers_are_found_by_when_ion_made_them(store: Store) -> None:
     def made(number: str, at: int) -> Record:
         return replace(customer(Side.ION, number, company="A"), created=Millis(at))

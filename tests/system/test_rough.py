@@ -224,6 +224,15 @@ def test_probes_and_metrics_answer(make_world: MakeWorld) -> None:
     assert "Acme" not in page
 
 
+def test_it_is_ready_while_the_first_listing_still_goes_on(make_world: MakeWorld) -> None:
+    """A long one takes hours within the budget."""
+    world = make_world(customers=40, max_page_size=10, calls_per_minute=3)
+    world.start(SYNCD_ION__PAGE_SIZE="10")
+    eventually(lambda: _ready(world), "ready", 20)
+    assert world.json("status")["complete_sweep_age_seconds"] is None
+    assert world.ion.state()["operations"]["list"] < 4
+
+
 def _ready(world: World) -> bool:
     try:
         return bool(http("GET", f"{world.address}/readyz")["ready"])
