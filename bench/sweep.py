@@ -57,7 +57,7 @@ async def sweep_once(database: str, ion: str) -> Swept:
         "SYNCD_ION__URL": ion,
         "SYNCD_ION__ACCOUNT_ID": "20481",
         "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
-        "SYNCD_ION__CALLS_PER_MINUTE": "1000000",
+        "SYNCD_ION__CALLS_PER_MINUTE": "100000",
     }
     settings, _ = load(None, environ)
     async with open_store(settings) as store, open_ion(settings, store) as client:
@@ -73,7 +73,7 @@ async def sweep_once(database: str, ion: str) -> Swept:
 
 def sweep(database: str, ion: str) -> Swept:
     command = [sys.executable, "-m", "bench.sweep", database, ion]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return Swept(*json.loads(done.stdout.splitlines()[-1]))
 
 
