@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import phonenumbers
@@ -35,13 +34,10 @@ from syncd.core.policy import (
     Policy,
     Tie,
 )
-from syncd.core.values import Address, Field, Value
+from syncd.core.values import NO_VALUES, Address, Field, Value
 
 MAX_LENGTH = 1_000
 """Characters in one value; more is an event set aside."""
-
-
-NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 class WrongValue(ValueError):
@@ -132,7 +128,7 @@ class CrmMapping:
         rows = {name.value: row.model_dump(mode="json") for name, row in sorted(self.rows.items())}
         return hashlib.sha256(json.dumps([self.id_column, rows], sort_keys=True).encode()).hexdigest()[:16]
 
-    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NOTHING) -> dict[str, Value]:
+    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NO_VALUES) -> dict[str, Value]:
         """Canonical values of what the CRM's customer mentions; raises ``WrongValue``.
 
         ``known``: what was read of this customer before, which makes it faster and changes nothing.
@@ -185,7 +181,7 @@ class _FieldReader(NamedTuple):
     name: str
     path: tuple[str, ...]
     parts: tuple[str, ...]
-    """Of an address, where its five parts are when it isn't nested under its path."""
+    """Of an address, what its five parts are called when they are beside its path instead of under it."""
     convert: Callable[[object, str | None], Value]
     is_steady: bool
     """What is canonical is read as it is, whatever else the customer holds."""
@@ -199,15 +195,18 @@ class CustomerReader:
         self._country = _path(rows[Field.COUNTRY].crm or Field.COUNTRY)
         self._readers = [_field_reader(name, row) for name, row in rows.items()]
 
-    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NOTHING) -> dict[str, Value]:
+    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NO_VALUES) -> dict[str, Value]:
         """``known``: what was read of this customer before. Most events repeat most of it, which needs no reading."""
         values: dict[str, Value] = {}
         for name, path, parts, convert, is_steady, needs_country in self._readers:
-            raw = customer.get(path[0], _MISSING)
-            for step in path[1:]:
-                raw = raw.get(step, _MISSING) if isinstance(raw, dict) else _MISSING
+            holder: object = customer
+            for step in path[:-1]:
+                holder = holder.get(step) if isinstance(holder, dict) else None
+            if not isinstance(holder, dict):
+                continue
+            raw = holder.get(path[-1], _MISSING)
             if parts:
-                raw = _address_parts(customer, raw, parts)
+                raw = _address_parts(holder, raw, parts)
             if raw is _MISSING:
                 continue
             before = known.get(name)
@@ -219,13 +218,13 @@ class CustomerReader:
 
 
 def _field_reader(name: Field, row: FieldMapping) -> _FieldReader:
-    path, convert = row.crm or name.value, row.convert
+    path, convert = _path(row.crm or name.value), row.convert
     if name is Field.ADDRESS:
-        parts = tuple(f"{path}_{part}" for part in Address.__slots__)
-        return _FieldReader(name.value, _path(path), parts, _read_address, is_steady=True, needs_country=False)
+        parts = tuple(f"{path[-1]}_{part}" for part in Address.__slots__)
+        return _FieldReader(name.value, path, parts, _read_address, is_steady=True, needs_country=False)
     is_steady = not convert.values and not convert.phone
     read = partial(read_field, name, convert)
-    return _FieldReader(name.value, _path(path), (), read, is_steady, needs_country=convert.phone is True)
+    return _FieldReader(name.value, path, (), read, is_steady, needs_country=convert.phone is True)
 
 
 def read_field(name: Field, convert: Converters, raw: object, country: str | None) -> Value:
@@ -315,14 +314,14 @@ def _text_at(customer: Mapping[str, object], path: tuple[str, ...]) -> str | Non
     return node.strip() if isinstance(node, str) else None
 
 
-def _address_parts(customer: Mapping[str, object], raw: object, flat: tuple[str, ...]) -> object:
+def _address_parts(holder: dict[str, object], raw: object, flat: tuple[str, ...]) -> object:
     """Its five parts, nested under its path or flat: ``address_street`` and so on. Anything else is left as it is."""
     if isinstance(raw, dict):
         found = [raw.get(part) for part in Address.__slots__]
-    elif raw is not _MISSING or customer.keys().isdisjoint(flat):
+    elif raw is not _MISSING or holder.keys().isdisjoint(flat):
         return raw
     else:
-        found = [customer.get(part) for part in flat]
+        found = [holder.get(part) for part in flat]
     return tuple(["" if part is None else part for part in found])
 
 

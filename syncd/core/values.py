@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NewType
 
 from syncd.core.errors import UserError
@@ -68,6 +69,7 @@ class Address:
 
 Value = str | Address | None
 Values = Mapping[Field, Value]
+NO_VALUES: Mapping[str, Value] = MappingProxyType({})
 
 
 def subject_of(side: Side, customer_id: str) -> Subject:

@@ -17,7 +17,7 @@ import structlog
 
 from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, Sightings, fold, new_record, observe
-from syncd.core.values import Field, Millis, Side, Subject, Value, Values, subject_of
+from syncd.core.values import NO_VALUES, Field, Millis, Side, Subject, Value, Values, subject_of
 from syncd.core.work import DeadLetter, Hold, HoldKind
 from syncd.engine import spans
 from syncd.engine.catch_up import BEGIN, GAP
@@ -72,11 +72,8 @@ Decode = Callable[[RawEvent, Millis, Known], Decoded]
 Mark = Callable[[Unit], Awaitable[None]]
 
 
-NOTHING: Mapping[str, Value] = MappingProxyType({})
-
-
 def nobody(crm_id: str) -> Mapping[str, Value]:
-    return NOTHING
+    return NO_VALUES
 
 
 class Taken(NamedTuple):
@@ -109,7 +106,7 @@ class Batch:
 
     def told_of(self, crm_id: str) -> Mapping[str, Value]:
         sightings = self.sightings.get(crm_id)
-        return NOTHING if sightings is None else sightings.values
+        return NO_VALUES if sightings is None else sightings.values
 
     @property
     def usable(self) -> int:

@@ -49,6 +49,16 @@ def test_paths_directions_and_policies(tmp_path: Path) -> None:
     assert (found.id_column, found.crm_path(Field.COMPANY)) == ("number", "org.name")
 
 
+def test_an_address_is_under_its_path_or_beside_it(tmp_path: Path) -> None:
+    found = mapping(tmp_path, "fields: {address: {crm: billing.place}, title: {crm: work.title}}")
+    home = Address(street="1 Main Street", zip="33602")
+    flat = {"billing": {"place_street": "1 Main  Street", "place_zip": "33602"}, "work": {"title": "CEO"}}
+    assert found.read(flat) == {"address": home, "title": "CEO"}
+    assert found.read({"billing": {"place": {"street": "1 Main Street", "zip": "33602"}}}) == {"address": home}
+    assert found.read({"billing": {"place": None, "place_street": "2"}, "work": "none"}) == {"address": None}
+    assert found.read({"billing": {}, "work": {}}) == found.read({"place_street": "2"}) == {}
+
+
 def test_toml_is_as_good(tmp_path: Path) -> None:
     found = mapping(
         tmp_path, '[fields.status.convert]\nvalues = {live = "active", dead = "inactive"}\n', "mapping.toml"
