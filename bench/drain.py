@@ -26,6 +26,7 @@ EDITS = int(os.environ.get("BENCH_EDITS", "3000"))
 R = int(os.environ.get("BENCH_R", "600"))
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 MINUTE = 60.0
+UNLIMITED = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")}
 COMMAND = "python -m bench.drain"
 
 
@@ -46,9 +47,8 @@ class Drained(NamedTuple):
 def drain(folder: Path, kafka: Kafka, replicas: int) -> Drained:
     postgres = Postgres(folder / "pg")
     world = World(folder, kafka.address, postgres.url, f"drain{folder.name}", dialect="live", calls_per_minute=R)
-    unlimited = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")}
     # The sweeps are part of the budget; a minute apart, as by default.
-    world.environ |= {**unlimited, "SYNCD_POLL__INTERVAL_SECONDS": "60"}
+    world.environ |= {**UNLIMITED, "SYNCD_POLL__INTERVAL_SECONDS": "60"}
     try:
         for number in range(EDITS):
             values = customer(f"Company {number}")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.drain import UNLIMITED
 from bench.table import Row, show
 from tests.parts.kafka import Kafka
 from tests.parts.postgres import Postgres
@@ -79,9 +80,8 @@ def measure() -> list[Row]:
         kafka, postgres = Kafka(folder / "kafka"), Postgres(folder / "pg")
         kafka.prepare()
         kafka.start()
-        unlimited = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")}
         world = World(folder, kafka.address, postgres.url, "latency", customers=0, calls_per_minute=RATE)
-        world.environ |= {**unlimited, "SYNCD_POLL__INTERVAL_SECONDS": "60", "SYNCD_SYNC__CREATE_IN_CRM": "false"}
+        world.environ |= {**UNLIMITED, "SYNCD_POLL__INTERVAL_SECONDS": "60", "SYNCD_SYNC__CREATE_IN_CRM": "false"}
         try:
             world.start()
             link(world, [f"S{number}" for number in range(SINGLES)])

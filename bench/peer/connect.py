@@ -6,9 +6,7 @@ two tasks, batches of 2,000 with the reduction buffer, polls of 5,000, a heap of
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -17,32 +15,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.parts.kafka import CACHE, LOG4J, CannotStart, free_port
+from tests.parts.kafka import LOG4J, CannotStart, fetched, free_port
 
 HERE = Path(__file__).parent
 
 
+JACKSON = "com.fasterxml.jackson.core,com.fasterxml.jackson.datatype"
+"""Those of the worker serve; with two of them tasks die."""
+
+
 def jars() -> Path:
-    """The folders ``worker`` and ``plugins``, fetched once a machine and kept outside the tree."""
-    if shutil.which("java") is None or shutil.which("mvn") is None:
-        raise CannotStart("Java 17 and Maven are needed for Kafka Connect")
-    place = CACHE / "connect-4.3.1"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "connect.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "done").exists():
-            for profile, folder in (("worker", "worker"), ("sink", "plugins/jdbc")):
-                command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "-P", profile]
-                goal = [
-                    "dependency:copy-dependencies",
-                    "-DincludeScope=runtime",
-                    f"-DoutputDirectory={place / folder}",
-                ]
-                subprocess.run([*command, *goal], check=True, capture_output=True)
-            for jar in (place / "plugins").rglob("jackson-*.jar"):
-                jar.unlink()  # those of the worker serve; with two of them tasks die
-            (place / "done").touch()
-    return place
+    """The folders ``worker`` and ``plugins``."""
+    sink = ("-P", "sink", "-DincludeScope=runtime", f"-DexcludeGroupIds={JACKSON}")
+    return fetched("connect-4.3.1", HERE / "pom.xml", {"worker": ("-P", "worker"), "plugins/jdbc": sink})
 
 
 class Connect:

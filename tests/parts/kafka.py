@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -32,22 +33,28 @@ class CannotStart(RuntimeError):
 
 
 def jars() -> Path:
-    """The broker's jars, fetched once a machine and kept outside the tree."""
+    """The broker's jars."""
+    return fetched("kafka-4.3.1", HERE / "pom.xml", {"": ()})
+
+
+def fetched(name: str, pom: Path, folders: Mapping[str, Sequence[str]]) -> Path:
+    """What a pom names, fetched once a machine and kept outside the tree: by folder, what Maven is told besides."""
     if shutil.which("java") is None:
         raise CannotStart("Java 17 is not installed")
-    place = CACHE / "kafka-4.3.1"
+    place = CACHE / name
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "kafka.lock").open("w") as lock:
+    with (CACHE / f"{name.partition('-')[0]}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "done").exists():
             if shutil.which("mvn") is None:
                 raise CannotStart("Maven is not installed")
-            command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
-            done = subprocess.run(
-                [*command, f"-DoutputDirectory={place}"], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                raise CannotStart(f"Maven could not fetch Kafka: {done.stdout[-500:]}")
+            for folder, options in folders.items():
+                command = ["mvn", "-q", "-B", "-f", str(pom), *options, "dependency:copy-dependencies"]
+                done = subprocess.run(
+                    [*command, f"-DoutputDirectory={place / folder}"], capture_output=True, text=True, check=False
+                )
+                if done.returncode:
+                    raise CannotStart(f"Maven could not fetch {name}: {done.stdout[-500:]}")
             (place / "done").touch()
     return place
 
