@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from anyascii import anyascii
-from cleanco.clean import custom_basename, normalized, prepare_default_terms, strip_punct, strip_tail
+from cleanco.clean import basename, custom_basename, normalized, strip_punct, strip_tail
 from rapidfuzz import fuzz
 
 from syncd.core.record import Record
@@ -139,7 +139,8 @@ def traits_of(record: Record) -> Traits:
     )
 
 
-LEGAL_FORMS = prepare_default_terms()
+LEGAL_FORMS: Sequence[tuple[int, list[str]]] = basename.keywords["terms"]
+"""As the library has prepared them when it was imported."""
 
 
 def _by_word() -> Mapping[str, Sequence[int]]:

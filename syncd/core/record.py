@@ -263,13 +263,8 @@ class Sightings:
         self._first = dict.fromkeys(seen.values, seen.position.at)
 
     def _open(self) -> list[tuple[str, Sighting]]:
-        if (last := self._last) is None:
-            return []
-        first, is_edit, (version, at, offset) = self._first, last.is_edit, last.position
-        return [
-            (name, Sighting(value, first[name], is_edit, version, at, offset, at))
-            for name, value in self.values.items()
-        ]
+        last = self._last
+        return [] if last is None else [(name, self._sighting(name, last)) for name in self.values]
 
     def _sighting(self, name: str, last: Observation) -> Sighting:
         return Sighting(self.values[name], self._first[name], last.is_edit, *last.position, last.position.at)

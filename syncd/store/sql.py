@@ -345,11 +345,8 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         """Where those without a link are found by likeness; only what they are found by has changed."""
         for side in Side:
             changed = {record.customer_id: record for record in records if record.side is side}
-            if not changed:
-                continue
-            linked = await self._rows(_linked_among(self._dialect, side), **ids_of(self._dialect, changed))
-            free = [changed[customer_id] for customer_id in changed.keys() - {row[0] for row in linked}]
-            await self._make_blocks(side, free)
+            linked = await self.links(side, changed)
+            await self._make_blocks(side, [record for number, record in changed.items() if number not in linked])
 
     async def _make_blocks(self, side: Side, records: Collection[Record]) -> None:
         ids = [record.customer_id for record in records if record.row_version]
@@ -1106,12 +1103,6 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
 def _records_among(dialect: str) -> Select[Any]:
     mine = (RECORDS.c.side == bindparam("side")) & among(dialect, RECORDS.c.customer_id)
     return select(RECORDS).where(mine).order_by(RECORDS.c.customer_id).with_for_update()
-
-
-@cache
-def _linked_among(dialect: str, side: Side) -> Select[Any]:
-    mine = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
-    return select(mine).where(among(dialect, mine))
 
 
 @cache
