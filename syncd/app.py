@@ -197,7 +197,7 @@ async def _run_daemon(settings: Settings, loop: asyncio.AbstractEventLoop) -> No
         stack.push_async_callback(posts.close)
         rest = await _rest_sink(settings, mapping, clock, stack)
 
-        def read(topic: str, group: str) -> Callable[[Intake[Any], Progress], Events]:
+        def read(topic: str, group: str) -> Callable[[Intake, Progress], Events]:
             return partial(KafkaEvents, access, topic, group, prepare, clock)
 
         outside = Outside(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -85,12 +85,14 @@ class Events(Protocol):
     """Where CRM events are read from."""
 
     problem: str | None
+    is_behind: bool
+    """A backlog is being read."""
 
     async def run(self) -> None: ...
 
 
-Progress = Callable[[Mapping[int, int], bool], None]
-"""How much is to come, by partition; and whether more was there than could be taken at once."""
+Progress = Callable[[Mapping[int, int]], None]
+"""How much is to come, by partition."""
 
 
 async def none_missing(_: Sequence[str]) -> Sequence[str]:
@@ -109,10 +111,10 @@ class Outside:
     sink: CrmSink
     reader: CrmReader | None
     """A CRM that can be asked what it holds, where there is one."""
-    read_events: Callable[[Intake[Any], Progress], Events]
-    read_orders: Callable[[Intake[Any], Progress], Events] | None
+    read_events: Callable[[Intake, Progress], Events]
+    read_orders: Callable[[Intake, Progress], Events] | None
     """Where the CRM's orders are read from, where they are taken; and its contracts, where it tells them."""
-    read_contracts: Callable[[Intake[Any], Progress], Events] | None
+    read_contracts: Callable[[Intake, Progress], Events] | None
     missing_topics: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
     fingerprint: Fingerprint
     rng: Random
@@ -165,18 +167,19 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
     crowds = Crowds(store, gate, clock, facts)
     ingest = make_ingest(settings, mapping, store, clock, metrics)
 
-    def on_progress(lags: Mapping[int, int], is_behind: bool) -> None:
+    def on_progress(lags: Mapping[int, int]) -> None:
         metrics.kafka_lag(settings.kafka.events_topic, lags)
-        facts.has_joined, facts.is_behind = True, is_behind
+        facts.has_joined = True
 
     order_book, kafka = make_order_book(settings), settings.kafka
 
     def beside(
-        read: Callable[[Intake[Any], Progress], Events] | None, topic: str | None, form: str, take: Take
+        read: Callable[[Intake, Progress], Events] | None, topic: str | None, form: str, take: Take
     ) -> Events | None:
         records = Records(store, clock, metrics, form, take, describe_letters(settings))
-        return read(records, lambda lags, _: metrics.kafka_lag(topic or "", lags)) if read else None
+        return read(records, partial(metrics.kafka_lag, topic or "")) if read else None
 
+    events = outside.read_events(ingest, on_progress)
     take_orders = OrderIntake(order_book, read_order, partial(refusal_message, kafka.order_status_topic)).take
     take_contracts = ContractIntake(read_contract).take
     return Parts(
@@ -187,7 +190,7 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         mapping,
         gate,
         ion,
-        outside.read_events(ingest, on_progress),
+        events,
         beside(outside.read_orders, kafka.orders_topic, "order", take_orders),
         beside(outside.read_contracts, kafka.contracts_topic, "contract", take_contracts),
         Orders(store, IonSeller(ion, store), clock, order_book, settings.orders.max_value, settle_ms),
@@ -197,7 +200,18 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
         CatchUp(store, outside.reader, clock) if outside.reader else None,
         Verifier(store, ion, clock, facts.poll_ms),
         Rescorer(store, clock, pairing),
-        Workers(store, gate, clock, facts, reconciler, pusher, crowds, wakes, outside.idle_seconds),
+        Workers(
+            store,
+            gate,
+            clock,
+            facts,
+            reconciler,
+            pusher,
+            crowds,
+            wakes,
+            outside.idle_seconds,
+            lambda: events.is_behind,
+        ),
         Deliver(store, outside.sink, outside.posts, clock, facts, intents),
         guard,
         wakes,

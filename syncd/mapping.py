@@ -10,10 +10,9 @@ import hashlib
 import json
 import tomllib
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -117,10 +116,16 @@ class CrmMapping:
 
     id_column: str
     rows: Mapping[Field, FieldMapping]
-    _reader: CustomerReader = field(init=False, repr=False, compare=False)
+    _readers: Sequence[_FieldReader] = field(init=False, repr=False, compare=False)
+    _readers_of: Mapping[str, Sequence[_FieldReader]] = field(init=False, repr=False, compare=False)
+    """By name in the CRM's customer: who looks at it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_reader", CustomerReader(self.rows))
+        readers = [_field_reader(name, row, self.rows[Field.COUNTRY]) for name, row in self.rows.items()]
+        names = {name for reader in readers for name in reader.depends_on}
+        readers_of = {name: [reader for reader in readers if name in reader.depends_on] for name in names}
+        object.__setattr__(self, "_readers", readers)
+        object.__setattr__(self, "_readers_of", readers_of)
 
     @property
     def fingerprint(self) -> str:
@@ -128,12 +133,23 @@ class CrmMapping:
         rows = {name.value: row.model_dump(mode="json") for name, row in sorted(self.rows.items())}
         return hashlib.sha256(json.dumps([self.id_column, rows], sort_keys=True).encode()).hexdigest()[:16]
 
-    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NO_VALUES) -> dict[str, Value]:
+    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NO_VALUES) -> ReadValues:
         """Canonical values of what the CRM's customer mentions; raises ``WrongValue``.
 
-        ``known``: what was read of this customer before, which makes it faster and changes nothing.
+        ``known``: what was read of this customer before. Most events repeat most of it: that is taken over, and
+        whatever else is in it too.
         """
-        return self._reader.read(customer, known)
+        if isinstance(known, ReadValues) and known.customer.keys() == customer.keys():
+            before = known.customer
+            changed = [name for name, raw in customer.items() if raw != before[name]]
+            readers: Iterable[_FieldReader] = [one for name in changed for one in self._readers_of.get(name, ())]
+            values = ReadValues(known)
+        else:
+            readers, values = self._readers, ReadValues()
+        values.customer = customer
+        for reader in readers:
+            reader.read(customer, values)
+        return values
 
     def write(self, name: Field, value: Value) -> Value:
         """A canonical value in the CRM's own spelling."""
@@ -174,57 +190,53 @@ class CrmMapping:
 
 
 _MISSING = object()
-_parts_of = attrgetter(*Address.__slots__)
+
+
+class ReadValues(dict[str, Value]):
+    """Canonical values, and the CRM's customer that they were read of."""
+
+    __slots__ = ("customer",)
+    customer: Mapping[str, object]
 
 
 class _FieldReader(NamedTuple):
     name: str
-    path: tuple[str, ...]
+    parents: tuple[str, ...]
+    last: str
+    """Of its path."""
     parts: tuple[str, ...]
     """Of an address, what its five parts are called when they are beside its path instead of under it."""
     convert: Callable[[object, str | None], Value]
-    is_steady: bool
-    """What is canonical is read as it is, whatever else the customer holds."""
-    needs_country: bool
+    country: tuple[str, ...]
+    """Where the country is that its reading needs; empty where it needs none."""
+
+    @property
+    def depends_on(self) -> set[str]:
+        """The names in the customer that its reading looks at."""
+        here = self.parents[:1] or (self.last, *self.parts)
+        return {*here, *self.country[:1]}
+
+    def read(self, customer: Mapping[str, object], values: dict[str, Value]) -> None:
+        """Put it with the values, or take it out of them where the customer does not mention it."""
+        name, parents, last, parts, convert, needed = self
+        holder = _at(customer, parents) if parents else customer
+        raw = holder.get(last, _MISSING) if isinstance(holder, dict) else _MISSING
+        if parts and isinstance(holder, dict):
+            raw = _address_parts(holder, raw, parts)
+        if raw is _MISSING:
+            values.pop(name, None)
+        else:
+            country = _at(customer, needed) if needed else None
+            values[name] = convert(raw, country.strip() if isinstance(country, str) else None)
 
 
-class CustomerReader:
-    """Reads a CRM's customer, field by field."""
-
-    def __init__(self, rows: Mapping[Field, FieldMapping]) -> None:
-        self._country = _path(rows[Field.COUNTRY].crm or Field.COUNTRY)
-        self._readers = [_field_reader(name, row) for name, row in rows.items()]
-
-    def read(self, customer: Mapping[str, object], known: Mapping[str, Value] = NO_VALUES) -> dict[str, Value]:
-        """``known``: what was read of this customer before. Most events repeat most of it, which needs no reading."""
-        values: dict[str, Value] = {}
-        for name, path, parts, convert, is_steady, needs_country in self._readers:
-            holder: object = customer
-            for step in path[:-1]:
-                holder = holder.get(step) if isinstance(holder, dict) else None
-            if not isinstance(holder, dict):
-                continue
-            raw = holder.get(path[-1], _MISSING)
-            if parts:
-                raw = _address_parts(holder, raw, parts)
-            if raw is _MISSING:
-                continue
-            before = known.get(name)
-            if is_steady and before is not None and raw == (_parts_of(before) if parts else before):
-                values[name] = before
-            else:
-                values[name] = convert(raw, _text_at(customer, self._country) if needs_country else None)
-        return values
-
-
-def _field_reader(name: Field, row: FieldMapping) -> _FieldReader:
-    path, convert = _path(row.crm or name.value), row.convert
+def _field_reader(name: Field, row: FieldMapping, country: FieldMapping) -> _FieldReader:
+    (*parents, last), convert = _path(row.crm or name.value), row.convert
     if name is Field.ADDRESS:
-        parts = tuple(f"{path[-1]}_{part}" for part in Address.__slots__)
-        return _FieldReader(name.value, path, parts, _read_address, is_steady=True, needs_country=False)
-    is_steady = not convert.values and not convert.phone
-    read = partial(read_field, name, convert)
-    return _FieldReader(name.value, path, (), read, is_steady, needs_country=convert.phone is True)
+        parts = tuple(f"{last}_{part}" for part in Address.__slots__)
+        return _FieldReader(name.value, tuple(parents), last, parts, _read_address, ())
+    needed = _path(country.crm or Field.COUNTRY.value) if convert.phone is True else ()
+    return _FieldReader(name.value, tuple(parents), last, (), partial(read_field, name, convert), needed)
 
 
 def read_field(name: Field, convert: Converters, raw: object, country: str | None) -> Value:
@@ -235,6 +247,8 @@ def read_field(name: Field, convert: Converters, raw: object, country: str | Non
         raise WrongValue(f"{name} is {_kind(raw)}, a text was expected")
     text = _checked(name, raw)
     value = _converted(convert, text, country) or convert.default
+    if value == raw:
+        value = raw  # one text in memory instead of two
     if name is Field.STATUS and value not in ("active", "inactive", None):
         raise WrongValue(f"status is {value!r}, active or inactive was expected")
     return value
@@ -307,11 +321,11 @@ def _path(text: str) -> tuple[str, ...]:
     return tuple(text.split("."))
 
 
-def _text_at(customer: Mapping[str, object], path: tuple[str, ...]) -> str | None:
+def _at(customer: Mapping[str, object], path: Sequence[str]) -> object:
     node: object = customer
     for step in path:
-        node = node.get(step) if isinstance(node, Mapping) else None
-    return node.strip() if isinstance(node, str) else None
+        node = node.get(step) if isinstance(node, dict) else None
+    return node
 
 
 def _address_parts(holder: dict[str, object], raw: object, flat: tuple[str, ...]) -> object:

@@ -103,6 +103,7 @@ class SimEvents:
     """One member of the consumer group."""
 
     problem: str | None = None
+    is_behind = False
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class SimEvents:
             if set(positions) != mine:
                 positions = await self._ingest.take_over(self._topic, partial(self._offsets, mine))
             batches = {} if topic.is_away else topic.fetch(positions)
-            self._on_progress(topic.lags(positions), False)
+            self._on_progress(topic.lags(positions))
             if not batches:
                 await topic.wait(5.0)
                 continue

@@ -14,9 +14,9 @@ Next in the flow: ``decide`` compares two records with the base.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cmp_to_key
+from functools import cmp_to_key, partial
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -82,11 +82,12 @@ def _newest_first(mine: Sighting, theirs: Sighting) -> int:
 
 
 def _same_value(mine: Sighting, theirs: Sighting) -> Sighting:
-    is_first = mine.first < theirs.first or (mine.first == theirs.first and mine.is_exact >= theirs.is_exact)
-    opening = mine if is_first else theirs
-    order = compare(mine, theirs) or mine.until - theirs.until
-    closing = mine if order >= 0 else theirs
-    return Sighting(mine.value, opening.first, opening.is_exact, *closing[3:])
+    value, first, is_exact, *last = mine
+    _, their_first, their_exact, *their_last = theirs
+    if their_first < first or (their_first == first and their_exact > is_exact):
+        first, is_exact = their_first, their_exact
+    is_last = last == their_last or (compare(mine, theirs) or mine.until - theirs.until) >= 0
+    return _SIGHTING((value, first, is_exact, *(last if is_last else their_last)))
 
 
 def register_of(sightings: Sequence[Sighting]) -> Register:
@@ -100,10 +101,8 @@ def register_of(sightings: Sequence[Sighting]) -> Register:
     return _sorted(merged.values())[:MAX_VALUES]
 
 
-def join(mine: Register, theirs: Register) -> Register:
-    """The union of two registers (rule 2)."""
-    if not mine or not theirs:
-        return mine or theirs
+def join(mine: Register, theirs: Sequence[Sighting]) -> Register:
+    """The union of a register and another, or of one and what was seen besides (rule 2)."""
     if len(mine) == len(theirs) == 1 and mine[0].value == theirs[0].value:
         return (_same_value(mine[0], theirs[0]),)
     return register_of((*mine, *theirs))
@@ -112,13 +111,18 @@ def join(mine: Register, theirs: Register) -> Register:
 _PLACE = itemgetter(*map(Sighting._fields.index, ("version", "at", "offset", "until")))
 
 
-def _sorted(sightings: Iterable[Sighting]) -> Register:
-    """Newest first. Where all have a version, or none has, their places are compared as they are."""
-    by_value = sorted(sightings, key=lambda sighting: repr(sighting.value), reverse=True)
-    try:
-        return tuple(sorted(by_value, key=_PLACE, reverse=True))
-    except TypeError:  # some have a version and some have not
-        return tuple(sorted(by_value, key=cmp_to_key(_newest_first)))
+def _sorted(sightings: Collection[Sighting]) -> Register:
+    """Newest first; what stands at one place, in the order of its values.
+
+    Where all have a version, or none has, their places are compared as they are.
+    """
+    places = set(map(_PLACE, sightings))
+    is_mixed = len({version is None for version, *_ in places}) > 1
+    if is_mixed or len(places) < len(sightings):
+        sightings = sorted(sightings, key=lambda sighting: repr(sighting.value), reverse=True)
+    if is_mixed:
+        return tuple(sorted(sightings, key=cmp_to_key(_newest_first)))
+    return tuple(sorted(sightings, key=_PLACE, reverse=True))
 
 
 def stamp_of(register: Register) -> Stamp:
@@ -211,6 +215,10 @@ class Reading(NamedTuple):
     """When ION says that it made the customer; rounded down to whole seconds."""
 
 
+_SIGHTING = partial(tuple.__new__, Sighting)
+"""A sighting made of a tuple of its fields: twice as fast as by name, and millions are made."""
+
+
 def new_record(side: Side, customer_id: str) -> Record:
     return Record(side, customer_id, {})
 
@@ -236,25 +244,21 @@ class Sightings:
 
     def take(self, seen: Observation) -> None:
         self.count += 1
-        last, values = self._last, seen.values
-        if last is None or values.keys() != self._first.keys() or not _follows(last, seen):
+        last, values, before = self._last, seen.values, self.values
+        if last is None or values.keys() != before.keys() or not _follows(last, seen):
             self._begin(seen)
             return
-        before = self.values
         for name, value in values.items():
-            if value != before[name]:
+            if value is not before[name] and value != before[name]:
                 self._made.append((name, self._sighting(name, last)))
                 self._first[name] = seen.position.at
         self.values, self._last = values, seen
 
-    def registers(self) -> dict[str, Register]:
-        """What was seen, by name."""
-        found: dict[str, Register] = {name: (sighting,) for name, sighting in self._open()}
-        if self._made:
-            made: dict[str, list[Sighting]] = {}
-            for name, sighting in self._made:
-                made.setdefault(name, []).append(sighting)
-            found.update({name: register_of([*more, *found.get(name, ())]) for name, more in made.items()})
+    def by_name(self) -> dict[str, list[Sighting]]:
+        """What was seen, as it came."""
+        found: dict[str, list[Sighting]] = {name: [sighting] for name, sighting in self._open()}
+        for name, sighting in self._made:
+            found.setdefault(name, []).append(sighting)
         return found
 
     def _begin(self, seen: Observation) -> None:
@@ -264,10 +268,13 @@ class Sightings:
 
     def _open(self) -> list[tuple[str, Sighting]]:
         last = self._last
-        return [] if last is None else [(name, self._sighting(name, last)) for name in self.values]
+        if last is None:
+            return []
+        first, is_edit, place = self._first, last.is_edit, (*last.position, last.position.at)
+        return [(name, _SIGHTING((value, first[name], is_edit, *place))) for name, value in self.values.items()]
 
     def _sighting(self, name: str, last: Observation) -> Sighting:
-        return Sighting(self.values[name], self._first[name], last.is_edit, *last.position, last.position.at)
+        return _SIGHTING((self.values[name], self._first[name], last.is_edit, *last.position, last.position.at))
 
 
 def _follows(last: Observation, seen: Observation) -> bool:
@@ -287,9 +294,8 @@ def observe(record: Record, observations: Iterable[Observation]) -> Record:
 def fold(record: Record, sightings: Sightings) -> Record:
     """The record with what else was seen; the same one comes back if that tells nothing new."""
     registers = dict(record.registers)
-    for name, register in sightings.registers().items():
-        known = registers.get(name)
-        registers[name] = register if known is None else join(known, register)
+    for name, seen in sightings.by_name().items():
+        registers[name] = join(registers.get(name, ()), seen)
     return record if registers == record.registers else replace(record, registers=registers)
 
 

@@ -78,7 +78,7 @@ class EventDecoder:
     def _told(self, event: RawEvent, message: Message, now: Millis, known: Known) -> Decoded:
         caused_by = _optional_text("caused_by", message.caused_by)
         if message.kind == "command-rejected":
-            return _refusal(message, caused_by, event.at)
+            return _refusal(message, caused_by, event.timestamp)
         crm_id = _agreed_id(event, message, self._mapping.id_column)
         at = self._instant(message.time, event, now)
         is_clamped = at == now and message.time is not None
@@ -88,18 +88,21 @@ class EventDecoder:
             return Told(message.form, Observation(Side.CRM, crm_id, gone, position, True), caused_by, is_clamped)
         if not isinstance(message.customer, dict):
             raise Bad("wrong-type", f"a {message.kind} event needs the customer as an object")
-        values: dict[str, Value] = {PRESENCE: PRESENT, **self._mapping.read(message.customer, known(crm_id))}
+        values = self._mapping.read(message.customer, known(crm_id))
+        values[PRESENCE] = PRESENT
         ion_id = _optional_text("ion_id", message.ion_id)
         if ion_id is not None:
             values[ION_NOTE] = ion_id
+        else:
+            values.pop(ION_NOTE, None)
         seen = Observation(Side.CRM, crm_id, values, position, is_edit=message.kind == "changed")
         return Told(message.form, seen, caused_by, is_clamped)
 
     def _instant(self, raw: object, event: RawEvent, now: Millis) -> Millis:
         if raw is None:
-            if event.at <= 0:
+            if event.timestamp <= 0:
                 raise Bad("no-time", "neither the event nor Kafka says when it happened")
-            return Millis(min(event.at, now))
+            return Millis(min(event.timestamp, now))
         at = _parsed_time(raw)
         if at > now + FAR_FUTURE_MS:
             raise Bad("far-future", f"the event's time {raw} is more than a day in the future")
@@ -194,15 +197,10 @@ def _plain(document: Mapping[str, Any]) -> Message:
     kind = document.get("type")
     if not isinstance(kind, str):
         raise Bad("unknown-type", "the event is neither CloudEvents, nor Debezium, nor plain JSON with a type")
+    told = document.get
+    crm_id, ion_id = _id_text(told("id")), _id_text(told("ion_id"))
     return Message(
-        form="plain",
-        kind=_known_kind(kind),
-        crm_id=_id_text(document.get("id")),
-        time=document.get("time"),
-        version=document.get("version"),
-        caused_by=document.get("caused_by"),
-        ion_id=_id_text(document.get("ion_id")),
-        customer=document.get("customer"),
+        "plain", _known_kind(kind), crm_id, told("time"), told("version"), told("caused_by"), ion_id, told("customer")
     )
 
 

@@ -31,9 +31,9 @@ log = structlog.get_logger()
 
 CHUNK = 1_000
 """Records that are read in one go, between two looks at what else there is to do."""
-MAX_EVENTS, MAX_HELD, MAX_BYTES, MAX_SECONDS = 100_000, 20_000, 64 * 1024 * 1024, 5.0
-"""Of a backlog, as much is stored at once: who is told of often is stored once. Records, customers and whatever else
-has to be held, what the records weigh, and how long it may take to read them."""
+MAX_EVENTS, MAX_CUSTOMERS, MAX_BYTES, MAX_SECONDS = 100_000, 20_000, 32 * 1024 * 1024, 5.0
+"""Of a backlog, as much is stored at once: who is told of often is stored once. Records, the customers they are of,
+what they weigh, and how long it may take to get them."""
 PAST = 5_000
 """Records that are read again in one go, for a command that does nothing else."""
 FETCH_WAIT_MS, MORE_WAIT_MS = 200, 100
@@ -108,8 +108,8 @@ class KafkaEvents:
         group: str,
         prepare: Callable[[], Awaitable[None]],
         clock: Clock,
-        intake: Intake[Any],
-        on_progress: Callable[[Mapping[int, int], bool], None],
+        intake: Intake,
+        on_progress: Callable[[Mapping[int, int]], None],
     ) -> None:
         self._access = access
         self.topic = topic
@@ -120,11 +120,13 @@ class KafkaEvents:
         self._on_progress = on_progress
         self.problem: str | None = "not connected yet"
         """Why no events are read at present; ``None`` while they are."""
+        self.is_behind = False
 
     async def run(self) -> None:
         """Read for ever; start anew, with growing pauses, whenever the brokers are lost."""
         pause = 0.5
         while True:
+            self.is_behind = False
             try:
                 async with asyncio.timeout(STALL_SECONDS):
                     await self._prepare()
@@ -163,8 +165,7 @@ class KafkaEvents:
         loop, told, told_at = asyncio.get_running_loop(), dict[int, Place](), 0.0
         while True:
             turn = seek.turn
-            batch, read = await self._fetch(consumer)
-            is_behind = bool(read) and await _has_more(consumer)
+            events, read = await self._fetch(consumer)
             if seek.failure is not None:
                 raise KafkaError(f"where to read on could not be found out: {seek.failure}")
             if not read and not seek.is_done:
@@ -174,39 +175,40 @@ class KafkaEvents:
             if read or (is_news and seek.turn == turn):
                 left = STALL_SECONDS if read else (patience.when() or 0.0) - loop.time()
                 patience.reschedule(None)  # the store may be away for as long as it likes
-                is_stored = await self._store(batch, {} if read else places, places)
+                await self._store(events, {} if read else places, places)
                 patience.reschedule(loop.time() + left)
-                if not is_stored:
-                    await seek.again()
-                    continue
+            del events  # or two batches are held while the next one grows
             if read:
                 await consumer.commit(read)
             elif is_news and seek.turn == turn:
                 told, told_at = places, loop.time()  # until a marker is passed over, or there is more to come
             lags = {number: place.lag for number, place in places.items()}
-            self._on_progress({number: lag for number, lag in lags.items() if lag is not None}, is_behind)
+            self._on_progress({number: lag for number, lag in lags.items() if lag is not None})
             if all(lag == 0 for lag in lags.values()):
                 patience.reschedule(loop.time() + STALL_SECONDS)
 
-    async def _fetch(self, consumer: AIOKafkaConsumer) -> tuple[Any, dict[TopicPartition, int]]:
-        """What has come, sorted out, and where it ends; of a backlog, as much as a batch may hold."""
+    async def _fetch(self, consumer: AIOKafkaConsumer) -> tuple[list[RawEvent], dict[TopicPartition, int]]:
+        """What has come, and where it ends; of a backlog, as much as a batch may hold."""
         loop, read = asyncio.get_running_loop(), dict[TopicPartition, int]()
-        batch, events, weight, until, wait_ms = self._intake.sort([]), 0, 0, loop.time() + MAX_SECONDS, FETCH_WAIT_MS
-        while events < MAX_EVENTS and len(batch) < MAX_HELD and weight < MAX_BYTES and loop.time() < until:
+        events, keys, weight, until, wait_ms = list[RawEvent](), set[bytes | None](), 0, 0.0, FETCH_WAIT_MS
+        while len(events) < MAX_EVENTS and len(keys) < MAX_CUSTOMERS and weight < MAX_BYTES:
             fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=CHUNK)
             for place, records in fetched.items():
-                batch = self._intake.sort([_raw(record) for record in records], batch)
+                events += records
+                keys.update([record.key for record in records])
+                weight += sum([len(record.value or b"") for record in records])
                 read[place] = records[-1].offset + 1
-                events += len(records)
-                weight += sum(len(record.value or b"") for record in records)
-            if not fetched or not await _has_more(consumer):
+            until = until or loop.time() + MAX_SECONDS
+            self.is_behind = bool(fetched) and await _has_more(consumer)
+            if not self.is_behind or loop.time() > until:
                 break
             wait_ms = MORE_WAIT_MS
-            await asyncio.sleep(0)
-        return batch, read
+        return events, read
 
-    async def _store(self, batch: Any, positions: Mapping[int, Place], places: Mapping[int, Place]) -> bool:
-        """Try until the store takes what was read, and how far we are; ``False``: somebody else stored some of it.
+    async def _store(
+        self, events: Sequence[RawEvent], positions: Mapping[int, Place], places: Mapping[int, Place]
+    ) -> None:
+        """Try until the store takes what was read, and how far we are.
 
         Where nothing was read, all that lies before our places is stored; else the records themselves say how far
         that is.
@@ -216,12 +218,13 @@ class KafkaEvents:
         pause = 0.2
         while True:
             try:
-                return await self._intake.store(self.topic, batch, ends, passed) is not None
+                await self._intake.ingest(self.topic, events, ends, passed)
+                return
             except StoreConflict:
                 continue
             except Exception as error:  # the batch is kept and tried until the store takes it
                 self.problem = f"the store takes no events: {type(error).__name__}"
-                log.exception("batch_not_stored", held=len(batch), retry_in_seconds=pause)
+                log.exception("batch_not_stored", held=len(events), retry_in_seconds=pause)
                 await self._clock.sleep(pause)
                 pause = min(30.0, pause * 2)
 
@@ -253,7 +256,7 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
     aiokafka swallows what is raised here, so the reading loop asks for ``failure``.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, intake: Intake[Any]) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, intake: Intake) -> None:
         self._consumer = consumer
         self._intake = intake
         self.failure: Exception | None = None
@@ -274,10 +277,6 @@ class _Seek(ConsumerRebalanceListener):  # type: ignore[misc]
             self.is_done = True
         except Exception as error:
             self.failure = error
-
-    async def again(self) -> None:
-        """Somebody else has stored what we have read: a partition was taken from us, or given back, meanwhile."""
-        await self._seek(list(self._consumer.assignment()))
 
     async def _seek(self, assigned: list[TopicPartition]) -> None:
         if not assigned:
@@ -355,7 +354,7 @@ async def read_spans(access: KafkaAccess, topic: str, spans: Mapping[int, range]
         total, moved = sum(map(len, places.values())), loop.time()
         while left := [place for place, span in places.items() if positions[place] < span.stop]:
             fetched = await consumer.getmany(*left, timeout_ms=FETCH_WAIT_MS, max_records=PAST)
-            events = [_raw(r) for p, records in fetched.items() for r in records if r.offset in places[p]]
+            events = [r for p, records in fetched.items() for r in records if r.offset in places[p]]
             before, positions = positions, {place: await consumer.position(place) for place in places}
             if positions != before:
                 moved = loop.time()
@@ -371,18 +370,6 @@ async def _has_more(consumer: AIOKafkaConsumer) -> bool:
     """By what Kafka told with the last records: to ask it each time would take longer than to read them."""
     ends = {place: consumer.last_stable_offset(place) for place in consumer.assignment()}
     return any([end is not None and await consumer.position(place) < end for place, end in ends.items()])
-
-
-def _raw(record: Any) -> RawEvent:
-    return RawEvent(
-        record.topic,
-        record.partition,
-        record.offset,
-        Millis(record.timestamp),
-        record.key,
-        record.value,
-        tuple(record.headers),
-    )
 
 
 class KafkaPosts:

@@ -42,7 +42,7 @@ def read_order(event: RawEvent, now: Millis) -> Order | BadOrder:
         told = dict(document_of(event.value, "the order"))
         order_id = id_of(told.get("id"), "the order's id")
         # Of no time, or of one that has not come yet, nobody can tell whether it is old.
-        at = event.at if 0 < event.at <= now + AHEAD_MS else BEGINNING
+        at = event.timestamp if 0 < event.timestamp <= now + AHEAD_MS else BEGINNING
         return _order(order_id, told, Millis(min(at, now)), now)
     except Bad as bad:
         detail = bad.detail if order_id is None else f"order {order_id}: {bad.detail}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from syncd.core.circuit import Circuit
@@ -21,6 +22,7 @@ from syncd.engine.facts import Facts
 from syncd.engine.ingest import field_values
 from syncd.engine.intents import ANSWER_WAIT_MS, Intents
 from syncd.engine.ports import Clock, Command, CrmAnswer, CrmSink, Posts, Store, Unit
+from syncd.engine.tries import insist
 
 UNANSWERED_MS, FORGET_EVERY_MS = 3_600_000, 60_000
 HAND_OVER_MS = 30_000
@@ -62,7 +64,7 @@ class Deliver:
                 await unit.save_intent(intent.sent_again(now), deliver_at=Millis(now + HAND_OVER_MS))
             next_due = await unit.next_command_due()
         handed = [intent.id for intent in due if await self._deliver(intent.sent_again(now))]
-        await self._wait_for_answers(handed)
+        await insist(partial(self._wait_for_answers, handed))
         return next_due
 
     async def _wait_for_answers(self, ids: Sequence[str]) -> None:
@@ -110,7 +112,11 @@ class Deliver:
         return len(waiting)
 
     async def _deliver(self, intent: Intent) -> bool:
-        """``False``: it did not get there, or was refused; what may work later is due by then."""
+        """``False``: it did not get there, or was refused; what may work later is due by then.
+
+        The CRM's event about it is often stored at the very same moment: then what became of it is noted once more,
+        since all that were to be handed over with it would wait for ``HAND_OVER_MS``.
+        """
         answer: object = None
         try:
             if self._circuit.wait_ms(self._clock.now()):
@@ -120,16 +126,16 @@ class Deliver:
         except SideError as error:
             if isinstance(error, SideUnavailable):
                 self._circuit = self._circuit.failed(self._clock.now())
-            await self._take_failure(intent, error)
+            await insist(partial(self._take_failure, intent, error))
             answer = error.answer if isinstance(error, DecideAgain) else None
             is_there = False
         else:
             is_there = True
             self._circuit = Circuit()
             if intent.kind is Kind.NOTICE:
-                await self._noticed(intent)
+                await insist(partial(self._noticed, intent))
         if isinstance(answer, CrmAnswer):
-            await self._take_answer(intent, answer)
+            await insist(partial(self._take_answer, intent, answer))
         return is_there
 
     async def _noticed(self, intent: Intent) -> None:

@@ -26,8 +26,6 @@ class Facts:
     """Fingerprint of the configuration and version that decides (S9)."""
     has_joined: bool = False
     """Kafka has given out the partitions of the events topic, perhaps none of them to this replica."""
-    is_behind: bool = False
-    """A backlog of events is being read: whoever is decided now may be told of again in a moment."""
     is_oriented: bool = False
     """Both sides were seen whole once since the start."""
     listed_from: Millis = Millis(0)

@@ -28,6 +28,7 @@ from syncd.engine.intake import (
     RawEvent,
     dead_letter,
     moved_on,
+    not_stored,
     take_over,
 )
 from syncd.engine.intents import Intents
@@ -84,25 +85,20 @@ class Taken(NamedTuple):
     unusable: tuple[DeadLetter, ...]
 
 
-AT_ONCE = 1_000
-"""So many records are held in memory, and while they are worked out nothing else is done."""
+AT_ONCE = 4_000
+"""So many events are worked out together, and while they are nothing else is done."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Events, sorted out: of each customer what they say, not the events themselves."""
+    """Events, sorted out: of each customer what they say."""
 
     sightings: dict[str, Sightings] = field(default_factory=dict)
     answers: dict[str, Observation] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     forms: Counter[tuple[str, str]] = field(default_factory=Counter)
-    spans: dict[int, range] = field(default_factory=dict)
-    """Which offsets it holds, by partition."""
     traces: dict[Subject, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.sightings) + len(self.refusals) + len(self.letters)
 
     def told_of(self, crm_id: str) -> Mapping[str, Value]:
         sightings = self.sightings.get(crm_id)
@@ -145,33 +141,22 @@ class Ingest:
         positions: Mapping[int, int] = MappingProxyType({}),
     ) -> int:
         """Store what the events say, and where they end; how many customers changed."""
-        changed = await self.store(topic, self.sort(events), ends, positions)
-        while changed is None:
-            async with self._store.begin() as unit:
-                known = await unit.offsets(topic)
-            events = [event for event in events if event.offset >= known.get(event.partition, 0)]
-            changed = await self.store(topic, self.sort(events), ends, positions)
-        return changed
-
-    def sort(self, events: Sequence[RawEvent], batch: Batch | None = None) -> Batch:
-        return self._sort(events, self._clock.now(), Batch() if batch is None else batch)
-
-    async def store(
-        self, topic: str, batch: Batch, ends: Mapping[int, int], positions: Mapping[int, int]
-    ) -> int | None:
         now = self._clock.now()
+        changed, forms, reasons = set[Subject](), Counter[tuple[str, str]](), list[str]()
         async with self._store.begin() as unit:
             known = await unit.offsets(topic)
-            if any(known.get(partition, 0) > span.start for partition, span in batch.spans.items()):
-                return None
-            changed = await self._take_in(unit, batch, now)
-            await self._bury(unit, batch.letters)
-            read = {partition: span.stop for partition, span in batch.spans.items()}
-            await unit.save_offsets(topic, moved_on(known, read, positions), ends)
-        for (form, outcome), count in batch.forms.items():
+            new = not_stored(events, known)
+            for some in _parts_of(new):
+                batch = self._sort(some, now)
+                changed |= await self._take_in(unit, batch, now)
+                await self._bury(unit, batch.letters)
+                forms.update(batch.forms)
+                reasons += [letter.reason for letter in batch.letters]
+            await unit.save_offsets(topic, moved_on(known, new, positions), ends)
+        for (form, outcome), count in forms.items():
             self._counters.event(form, outcome, count)
-        for letter in batch.letters:
-            self._counters.dead_letter(letter.reason)
+        for reason in reasons:
+            self._counters.dead_letter(reason)
         return len(changed)
 
     async def take_over(self, topic: str, ask: AskOffsets) -> dict[int, int]:
@@ -200,7 +185,7 @@ class Ingest:
         event = RawEvent(
             letter.topic, letter.partition, letter.offset, letter.at, letter.key, letter.value, letter.headers
         )
-        batch = self._sort([event], now, Batch())
+        batch = self._sort([event], now)
         if batch.letters:
             return batch.letters[0].detail
         async with self._store.begin() as unit:
@@ -215,7 +200,7 @@ class Ingest:
         ``only``: nobody but this customer.
         """
         now = self._clock.now()
-        batch = self._sort(events, now, Batch(), is_past=True)
+        batch = self._sort(events, now, is_past=True)
         if only is not None:
             batch.keep(only)
         async with self._store.begin() as unit:
@@ -249,55 +234,52 @@ class Ingest:
         await unit.enqueue(sorted(changed), now, batch.traces)
         return changed
 
-    def _sort(self, events: Sequence[RawEvent], now: Millis, batch: Batch, *, is_past: bool = False) -> Batch:
+    def _sort(self, events: Sequence[RawEvent], now: Millis, *, is_past: bool = False) -> Batch:
         """``is_past``: they came before; what lay in the future then is taken as the time when it came, as then."""
-        forms, spans_before, is_traced = batch.forms, batch.spans, spans.is_on()
+        batch, is_traced = Batch(), spans.is_on()
+        sightings, told_of, count = batch.sightings, batch.told_of, Counter[tuple[str, str]]()
         for event in events:
-            told = self._decode(event, _then(event, now) if is_past else now, batch.told_of)
-            match told:
-                case Told(form, observation, answers, is_clamped):
-                    known = batch.sightings.get(observation.customer_id)
-                    if known is None:
-                        known = batch.sightings[observation.customer_id] = Sightings()
-                    known.take(observation)
-                    if answers is not None:
-                        batch.answers.setdefault(answers, observation)  # later rows may still name it
-                    if is_traced:
-                        batch.traces.update(_trace(event, form, observation.customer_id))
-                    forms[form, "clamped" if is_clamped else "stored"] += 1
-                case Refusal(form):
-                    batch.refusals.append(told)
-                    forms[form, "stored"] += 1
-                case Unusable(form, reason, detail):
-                    batch.letters.append(dead_letter(event, reason, detail, now))
-                    forms[form, "dead-letter"] += 1
-        for partition, span in _spans_of(events).items():
-            before = spans_before.get(partition, span)
-            spans_before[partition] = range(min(before.start, span.start), max(before.stop, span.stop))
+            told = self._decode(event, _then(event, now) if is_past else now, told_of)
+            if isinstance(told, Told):
+                form, observation, answers, is_clamped = told
+                known = sightings.get(observation.customer_id)
+                if known is None:
+                    known = sightings[observation.customer_id] = Sightings()
+                known.take(observation)
+                if answers is not None:
+                    batch.answers.setdefault(answers, observation)  # later rows may still name it
+                if is_traced:
+                    batch.traces.update(_trace(event, form, observation.customer_id))
+                count[form, "clamped" if is_clamped else "stored"] += 1
+            elif isinstance(told, Refusal):
+                batch.refusals.append(told)
+                count[told.form, "stored"] += 1
+            else:
+                batch.letters.append(dead_letter(event, told.reason, told.detail, now))
+                count[told.form, "dead-letter"] += 1
+        batch.forms = count
         return batch
 
     async def _observe(self, unit: Unit, batch: Batch) -> set[Subject]:
+        crm_ids, told = sorted(batch.sightings), set[Subject]()
+        await unit.reserve([subject_of(Side.CRM, crm_id) for crm_id in crm_ids])
         answered = await unit.intents(list(batch.answers))
         unsaid = dict[str, list[Observation]]()
         for intent in answered.values():
             answer = batch.answers[intent.id]
             unsaid.setdefault(answer.customer_id, []).append(_unsaid(answer, intent))
-        crm_ids, told = sorted(batch.sightings), set[Subject]()
-        await unit.reserve([subject_of(Side.CRM, crm_id) for crm_id in crm_ids])
-        for start in range(0, len(crm_ids), AT_ONCE):
-            some = crm_ids[start : start + AT_ONCE]
-            known = await unit.records(Side.CRM, some)
-            changed: list[Record] = []
-            for crm_id in some:
-                before = known.get(crm_id)
-                after = fold(before or new_record(Side.CRM, crm_id), batch.sightings[crm_id])
-                if crm_id in unsaid:
-                    after = observe(after, unsaid[crm_id])
-                if after is not before:
-                    changed.append(after)
-                if before is None or not after.holds_as(before):  # an older value decides nothing anew
-                    told.add(subject_of(Side.CRM, crm_id))
-            await unit.save_records(changed)
+        known = await unit.records(Side.CRM, crm_ids)
+        changed: list[Record] = []
+        for crm_id in crm_ids:
+            before = known.get(crm_id)
+            after = fold(before or new_record(Side.CRM, crm_id), batch.sightings[crm_id])
+            if crm_id in unsaid:
+                after = observe(after, unsaid[crm_id])
+            if after is not before:
+                changed.append(after)
+            if before is None or not after.holds_as(before):  # an older value decides nothing anew
+                told.add(subject_of(Side.CRM, crm_id))
+        await unit.save_records(changed)
         await self._take_answers(unit, batch, answered)
         return told | {intent.subject for intent in answered.values() if intent.state.is_open}
 
@@ -329,16 +311,22 @@ class Ingest:
 
 def _then(event: RawEvent, now: Millis) -> Millis:
     """When an event of the past came, as far as that is known."""
-    return min(now, event.at) if event.at > 0 else now
+    return min(now, event.timestamp) if event.timestamp > 0 else now
 
 
-def _spans_of(events: Sequence[RawEvent]) -> dict[int, range]:
-    """The offsets from the first to the last event, by partition."""
-    found: dict[int, range] = {}
-    for partition in {event.partition for event in events}:
-        offsets = [event.offset for event in events if event.partition == partition]
-        found[partition] = range(min(offsets), max(offsets) + 1)
-    return found
+def _parts_of(events: Sequence[RawEvent]) -> Iterator[Sequence[RawEvent]]:
+    """So many events at a time; of a backlog, what is told of one customer together, in its order.
+
+    Who is worked out is in the processor's caches then, and whoever comes after is locked after, in each batch.
+    """
+    if len(events) > AT_ONCE:
+        events = sorted(events, key=_key)
+    for start in range(0, len(events), AT_ONCE):
+        yield events[start : start + AT_ONCE]
+
+
+def _key(event: RawEvent) -> bytes:
+    return event.key or b""
 
 
 def _unsaid(answer: Observation, intent: Intent) -> Observation:

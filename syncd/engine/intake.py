@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -20,15 +21,15 @@ log = structlog.get_logger()
 
 
 class RawEvent(NamedTuple):
-    """A Kafka record as it came off the wire."""
+    """A Kafka record. aiokafka's own have all of this under the same names, and are taken as they come."""
 
     topic: str
     partition: int
     offset: int
-    at: Millis
+    timestamp: Millis
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Sequence[tuple[str, bytes]]
 
 
 AskOffsets = Callable[[], Awaitable[Mapping[int, range]]]
@@ -42,21 +43,20 @@ Take = Callable[[Unit, Sequence[RawEvent], Millis], Awaitable[Sequence[DeadLette
 """Store what records say; which of them can't be used."""
 
 
-B = TypeVar("B", bound=Sized)
-"""What an intake makes of records; its size is what it holds in memory."""
-
-
-class Intake(Protocol[B]):
-    def sort(self, events: Sequence[RawEvent], batch: B | None = None) -> B:
-        """Read what the records say, and put it with what was read before."""
-
-    async def store(self, topic: str, batch: B, ends: Mapping[int, int], positions: Mapping[int, int]) -> int | None:
+class Intake(Protocol):
+    async def ingest(
+        self,
+        topic: str,
+        events: Sequence[RawEvent],
+        ends: Mapping[int, int],
+        positions: Mapping[int, int] = MappingProxyType({}),
+    ) -> int:
         """Store what the records say, and where they end; how much is new.
 
-        ``None``, and nothing is stored, where somebody has stored some of them before: whoever reads has to read
-        on from where the store says. ``ends``: where the partitions that are read here end, also those from which
-        nothing came this time, so that everybody knows how much is still to come. ``positions``: where reading
-        goes on after these records, which is behind the last of them where a transaction's marker follows it.
+        What somebody has stored before is left out. ``ends``: where the partitions that are read here end, also
+        those from which nothing came this time, so that everybody knows how much is still to come. ``positions``:
+        where reading goes on after these records, which is behind the last of them where a transaction's marker
+        follows it.
         """
 
     async def take_over(self, topic: str, ask: AskOffsets) -> dict[int, int]:
@@ -84,22 +84,22 @@ class Records:
         self._take = take
         self._describe = describe
 
-    def sort(self, events: Sequence[RawEvent], batch: list[RawEvent] | None = None) -> list[RawEvent]:
-        return [*(batch or []), *events]
-
-    async def store(
-        self, topic: str, batch: Sequence[RawEvent], ends: Mapping[int, int], positions: Mapping[int, int]
+    async def ingest(
+        self,
+        topic: str,
+        events: Sequence[RawEvent],
+        ends: Mapping[int, int],
+        positions: Mapping[int, int] = MappingProxyType({}),
     ) -> int:
         now = self._clock.now()
         async with self._store.begin() as unit:
             known = await unit.offsets(topic)
-            new = [event for event in batch if event.offset >= known.get(event.partition, 0)]
+            new = not_stored(events, known)
             reason = f"{BESIDE}{self._form}"
             letters = [replace(letter, reason=reason) for letter in await self._take(unit, new, now)]
             await unit.bury(letters)
             await unit.post([self._describe(letter) for letter in letters])
-            read = {event.partition: event.offset + 1 for event in new}
-            await unit.save_offsets(topic, moved_on(known, read, positions), ends)
+            await unit.save_offsets(topic, moved_on(known, new, positions), ends)
         self._counters.event(self._form, "stored", len(new) - len(letters))
         for letter in letters:
             self._counters.event(self._form, "dead-letter")
@@ -116,8 +116,14 @@ class Records:
         return positions
 
 
-def moved_on(known: Mapping[int, int], read: Mapping[int, int], positions: Mapping[int, int]) -> dict[int, int]:
+def not_stored(events: Sequence[RawEvent], known: Mapping[int, int]) -> Sequence[RawEvent]:
+    """What lies behind the offsets that are stored: a partition may have been read by somebody else meanwhile."""
+    return [event for event in events if event.offset >= known.get(event.partition, 0)]
+
+
+def moved_on(known: Mapping[int, int], new: Sequence[RawEvent], positions: Mapping[int, int]) -> dict[int, int]:
     """Where to read on, by partition: behind what was read, or behind what was passed over."""
+    read = {event.partition: event.offset + 1 for event in new}
     passed = {n: max(at, known[n]) for n, at in positions.items() if n in known and n not in read}
     return {**read, **passed}
 
@@ -149,5 +155,5 @@ async def take_over(
 
 def dead_letter(event: RawEvent, reason: str, detail: str, now: Millis) -> DeadLetter:
     return DeadLetter(
-        event.topic, event.partition, event.offset, reason, detail, now, event.key, event.value, event.headers
+        event.topic, event.partition, event.offset, reason, detail, now, event.key, event.value, tuple(event.headers)
     )

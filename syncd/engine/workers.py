@@ -75,6 +75,7 @@ class Workers:
         crowds: Crowds,
         wakes: Wakes,
         idle_seconds: float,
+        is_behind: Callable[[], bool],
     ) -> None:
         self._store = store
         self._gate = gate
@@ -85,6 +86,8 @@ class Workers:
         self._crowds = crowds
         self._wakes = wakes
         self._idle_seconds = idle_seconds
+        self._is_behind = is_behind
+        """A backlog of events is being read: who is decided now may be told of again in a moment."""
         self._held: dict[int, Claim] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(MAX_PUSHING)
@@ -100,7 +103,7 @@ class Workers:
     async def decide(self) -> None:
         """Reconcile whoever is due, until drained; while a backlog is read, that comes first."""
         while not self._is_draining:
-            if self._facts.is_behind:
+            if self._is_behind():
                 await self._clock.sleep(BEHIND_SECONDS)
                 continue
             claims = await self._claim(Stage.DECIDE, MAX_DECIDING)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -65,14 +64,16 @@ def bare_record(side: Side, customer_id: str, registers: str) -> Record:
 
 
 def record_from_row(row: Any) -> Record:
-    return replace(
-        bare_record(Side(row.side), row.customer_id, row.registers),
-        written_until=Millis(row.written_until),
-        modified=row.modified,
-        own_modified=row.own_modified,
-        missing_sweeps=row.missing_sweeps,
-        created=row.created,
-        row_version=row.row_version,
+    return Record(
+        Side(row.side),
+        row.customer_id,
+        _REGISTERS.decode(row.registers),
+        Millis(row.written_until),
+        row.modified,
+        row.own_modified,
+        row.missing_sweeps,
+        row.created,
+        row.row_version,
     )
 
 

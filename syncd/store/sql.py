@@ -345,8 +345,10 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         """Where those without a link are found by likeness; only what they are found by has changed."""
         for side in Side:
             changed = {record.customer_id: record for record in records if record.side is side}
-            linked = await self.links(side, changed)
-            await self._make_blocks(side, [record for number, record in changed.items() if number not in linked])
+            if changed:
+                rows = await self._rows(_linked_among(self._dialect, side), **ids_of(self._dialect, changed))
+                linked = {row[0] for row in rows}
+                await self._make_blocks(side, [record for number, record in changed.items() if number not in linked])
 
     async def _make_blocks(self, side: Side, records: Collection[Record]) -> None:
         ids = [record.customer_id for record in records if record.row_version]
@@ -1110,6 +1112,12 @@ def _missed(dialect: str) -> Update:
     mine = (RECORDS.c.side == Side.ION.value) & among(dialect, RECORDS.c.customer_id)
     once_more = {"missing_sweeps": RECORDS.c.missing_sweeps + 1, "row_version": RECORDS.c.row_version + 1}
     return update(RECORDS).where(mine).values(once_more)
+
+
+@cache
+def _linked_among(dialect: str, side: Side) -> Select[Any]:
+    it = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
+    return select(it).where(among(dialect, it))
 
 
 @cache

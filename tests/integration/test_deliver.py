@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from random import Random
 from typing import cast
 
 import pytest
 
-from syncd.core.errors import Transient
+from syncd.core.errors import StoreConflict, Transient
 from syncd.core.intent import Intent, IntentState, Kind
-from syncd.core.values import Millis, Side, Subject
+from syncd.core.values import Field, Millis, Side, Subject
 from syncd.core.work import Message
 from syncd.engine.deliver import HAND_OVER_MS, SHUT_MS, Deliver
 from syncd.engine.facts import Facts
 from syncd.engine.intents import Intents
-from syncd.engine.ports import Command, CrmSink
+from syncd.engine.ports import Command, CrmAnswer, CrmSink
 from syncd.metrics import Metrics
-from syncd.store.memory import MemoryStore
+from syncd.store.memory import MemoryStore, MemoryUnit
 
 
 class HandClock:
@@ -103,3 +104,56 @@ async def test_a_command_that_was_about_to_be_handed_over_when_its_process_died_
         due = await unit.next_command_due()
     assert due is not None
     assert due > clock.at + HAND_OVER_MS, "what is there waits for its answer with growing distance"
+
+
+class TellsAtOnce:
+    """A CRM that answers, while the event about the same change is being stored."""
+
+    def __init__(self, store: BusyStore) -> None:
+        self.store = store
+        self.got: list[str] = []
+
+    async def deliver(self, command: Command) -> CrmAnswer:
+        self.got.append(command.intent.id)
+        self.store.is_busy = True
+        return CrmAnswer(command.intent.crm_id or "", {Field.EMAIL: "a@example.com"}, command.at)
+
+
+class BusyStore(MemoryStore):
+    is_busy = False
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[MemoryUnit]:
+        async with super().begin() as unit:
+            yield unit
+            if self.is_busy:
+                self.is_busy = False
+                raise StoreConflict
+
+
+async def test_an_event_that_is_stored_while_the_crm_answers_holds_up_no_command() -> None:
+    store = BusyStore(Random(1))
+    clock, sink = HandClock(), TellsAtOnce(store)
+    deliver = Deliver(store, cast(CrmSink, sink), Broker(), clock, Facts(0, 0, ""), Intents(Metrics()))
+    customers = ["C1", "C2", "C3"]
+    async with store.begin() as unit:
+        for crm_id in customers:
+            intent = Intent(
+                f"for-{crm_id}",
+                Subject(f"crm:{crm_id}"),
+                Side.CRM,
+                Kind.UPDATE,
+                {Field.EMAIL: "a@example.com"},
+                {},
+                IntentState.SENT,
+                clock.at,
+                crm_id,
+                "7",
+                {},
+            )
+            await unit.save_intent(intent, deliver_at=clock.at)
+    await deliver.commands()
+    assert sink.got == [f"for-{crm_id}" for crm_id in customers]
+    async with store.begin() as unit:
+        told = await unit.records(Side.CRM, customers)
+    assert [told[crm_id].value(Field.EMAIL) for crm_id in customers] == ["a@example.com"] * 3

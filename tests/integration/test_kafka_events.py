@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -96,43 +95,3 @@ async def test_a_consumer_that_is_behind_and_gets_nothing_is_replaced(monkeypatc
 
 async def test_a_consumer_that_has_read_all_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(await consumers_within(1.5, Idle, monkeypatch)) == 1
-
-
-class Overtaken(Idle):
-    """Gives a record that somebody else has stored meanwhile."""
-
-    sought: ClassVar[list[int]] = []
-
-    async def getmany(self, **_: Any) -> dict[TopicPartition, Any]:
-        if self.sought:
-            return await super().getmany()
-        record = SimpleNamespace(
-            topic=PLACE.topic, partition=0, offset=3, timestamp=1, key=b"C1", value=b"{}", headers=()
-        )
-        return {PLACE: [record]}
-
-    def last_stable_offset(self, _: TopicPartition) -> int:
-        return 7
-
-    async def beginning_offsets(self, _: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        return {PLACE: 0}
-
-    def seek(self, _: TopicPartition, offset: int) -> None:
-        self.sought.append(offset)
-
-    async def commit(self, _: object) -> None:
-        raise AssertionError("nothing was stored")
-
-
-async def test_where_somebody_else_has_stored_it_reading_goes_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "AIOKafkaConsumer", Overtaken)
-    store = MemoryStore()
-    async with store.begin() as unit:
-        await unit.save_offsets(PLACE.topic, {0: 5}, {0: 7})
-    events = KafkaEvents(
-        KafkaAccess("x"), PLACE.topic, "g", nothing_to_do, machine_clock(), ingest_into(store), lambda *_: None
-    )
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await events.run()
-    assert Overtaken.sought == [5]
