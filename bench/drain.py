@@ -26,7 +26,8 @@ EDITS = int(os.environ.get("BENCH_EDITS", "3000"))
 R = int(os.environ.get("BENCH_R", "600"))
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 MINUTE = 60.0
-UNLIMITED = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("CREATES", "UPDATES", "CLEARED_FIELDS", "PERCENT")}
+KINDS = ("CREATES", "UPDATES", "CLEARED_FIELDS", "LINK_CHANGES", "PERCENT")
+UNLIMITED = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in KINDS}
 COMMAND = "python -m bench.drain"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,8 @@ def run(context: typer.Context) -> None:
     Needs at least SYNCD_KAFKA__BOOTSTRAP_SERVERS, SYNCD_ION__ACCOUNT_ID and, the first time,
     SYNCD_ION__REFRESH_TOKEN. `syncd check` tries them all.
     """
+    import asyncio
+
     from syncd import logs
     from syncd.app import run_daemon
     from syncd.settings import load
@@ -40,6 +41,8 @@ def demo(
     dialect: Annotated[DialectName, typer.Option(help="Which ION to simulate.")] = DialectName.LIVE,
 ) -> None:
     """See it work in half a minute: a simulated ION and CRM, a broker, and the real daemon between them."""
+    import asyncio
+
     from syncd.sim.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(stay=stay, dialect=dialect.value)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import sys
@@ -55,6 +54,8 @@ def with_store(
     migrate: bool = False,
 ) -> Result:
     """Run something on the store; looking makes and migrates nothing."""
+    import asyncio
+
     settings = settings_of(context)
 
     async def opened() -> Result:

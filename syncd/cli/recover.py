@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from random import Random
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ def rebuild(context: typer.Context, as_json: AsJson = False) -> None:
     Nothing is created or written on either side. Start it on an empty database, with the SECRET_KEY
     of the lost one, while no daemon runs; paste a refresh token first if none is configured.
     """
+    import asyncio
+
     from syncd.settings import require_for_run
 
     settings = settings_of(context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +46,8 @@ def replay(
     What newer events have said stands, and what is so already is not written again. The same command
     goes on where it was broken off. Ends with 1 where events could not be used.
     """
+    import asyncio
+
     from syncd.core.errors import UserError
     from syncd.core.instants import instant
     from syncd.engine.replay import Rehearsed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +22,8 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 
     Lists ION's customers once within the shared budget, and may renew the token; writes nothing to ION.
     """
+    import asyncio
+
     settings = settings_of(context)
     results = asyncio.run(_check(settings))
     if as_json:
@@ -55,6 +56,8 @@ async def _check_database_and_ion(settings: Settings) -> list[tuple[str, bool, s
 
 
 async def _check_kafka(settings: Settings) -> list[tuple[str, bool, str]]:
+    import asyncio
+
     from syncd.app import kafka_access, needed_topics
     from syncd.crm.kafka import missing_topics
 
@@ -176,6 +179,8 @@ def db_upgrade(context: typer.Context) -> None:
 @db.command("current")
 def db_current(context: typer.Context, as_json: AsJson = False) -> None:
     """The database's schema and the one this version is made for."""
+    import asyncio
+
     from syncd.store import schema
     from syncd.store.sql import make_engine
 

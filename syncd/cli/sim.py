@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -34,6 +33,8 @@ def ion(
 
     Below /_sim there is a control plane: edit as an ION user would, plan faults, read the journal.
     """
+    import asyncio
+
     from syncd.sim.ion import IonOptions, serve_ion
 
     options = IonOptions(
@@ -64,6 +65,8 @@ def crm(
 
     Without brokers it serves its REST API alone. Below /_sim edit as a CRM user would.
     """
+    import asyncio
+
     from syncd.sim.crm import CrmOptions, serve_crm
 
     options = CrmOptions(customers, seed, bootstrap_servers, events_topic, commands_topic)

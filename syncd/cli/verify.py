@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +31,8 @@ def verify(
     Within the shared budget; writes to neither side. Who differs for no known reason is looked at a
     second time, after the next sweep. Ends with 4 where the two sides differ.
     """
+    import asyncio
+
     settings = settings_of(context)
     if is_log:
         _check_log(context, as_json=as_json)

@@ -180,6 +180,7 @@ class KafkaEvents:
             del events  # or two batches are held while the next one grows
             if read:
                 await consumer.commit(read)
+                told = _told(told, places, read)
             elif is_news and seek.turn == turn:
                 told, told_at = places, loop.time()  # until a marker is passed over, or there is more to come
             lags = {number: place.lag for number, place in places.items()}
@@ -364,6 +365,15 @@ async def read_spans(access: KafkaAccess, topic: str, spans: Mapping[int, range]
             if events:
                 behind = sum(max(0, places[place].stop - after[place.partition]) for place in places)
                 yield Batch(events, after, total - behind, total)
+
+
+def _told(
+    before: Mapping[int, Place], places: Mapping[int, Place], read: Mapping[TopicPartition, int]
+) -> dict[int, Place]:
+    """What the store knows now: where all of them end, and of those that were read, how far."""
+    behind = {tp.partition: offset for tp, offset in read.items()}
+    stored = {n: behind.get(n, before[n].position if n in before else None) for n in places}
+    return {n: place for n, place in places.items() if place.position == stored[n]}
 
 
 async def _has_more(consumer: AIOKafkaConsumer) -> bool:

@@ -38,10 +38,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a push takes: slots, in which lane, and the reading that a page left for it."""
+    """What a push takes: slots, in which lane, whom to ask ION for, and the reading that a page left for it."""
 
     slots: int = 2
     lane: Lane = Lane.WRITE
+    ion_id: str | None = None
     reading: Reading | None = None
     not_after: Millis | None = None
 
@@ -72,38 +73,45 @@ class Pusher:
         async with self._store.begin() as unit:
             pair = await load_pair(unit, subject)
             reading = await unit.reading_of(subject)
+        is_idle = pair.subject != subject or (pair.is_standing_still and pair.unresolved is None)
+        ion_id = None if pair.link is None or is_idle else pair.link.ion_id
         if pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
-            return Need(1, Lane.VERIFY)
+            return Need(1, Lane.VERIFY, ion_id)
+        look = Need(ion_id=ion_id)
         if reading is None or pair.ion is None or pair.unresolved is not None or pair.ion_id != reading.ion_id:
-            return Need()
+            return look
         if is_stale(pair.ion, reading) or is_superseded(pair.ion, reading):
-            return Need()
+            return look
         not_after = Millis(reading.asked + self._facts.fresh_ms)
-        return Need() if self._clock.now() > not_after else Need(1, Lane.WRITE, reading, not_after)
+        return look if self._clock.now() > not_after else Need(1, Lane.WRITE, ion_id, reading, not_after)
 
     async def push(self, claim: Claim, slots: Slots, need: Need) -> None:
         """Do what the claimed customer needs done in ION; the claim is finished or put off after."""
         try:
             if need.reading is not None:
                 await self._update(claim, need.reading, slots)
+            elif need.ion_id is not None:  # whatever has become of it meanwhile, is seen after the look
+                await self._look_and_push(claim, need.ion_id, slots)
             else:
-                await self._look_and_push(claim, slots)
+                await self._begin(claim, slots)
         except SideError as error:  # before any intent: nothing was written
             await self._put_off(claim, self._facts.again_after(error, claim, self._clock.now()))
 
-    async def _look_and_push(self, claim: Claim, slots: Slots) -> None:
+    async def _look_and_push(self, claim: Claim, ion_id: str, slots: Slots) -> None:
+        if reading := await self._ion.get(ion_id, slots):
+            await self._update(claim, reading, slots)
+        else:
+            await self._not_there(claim, ion_id)
+
+    async def _begin(self, claim: Claim, slots: Slots) -> None:
+        """Nobody in ION is known to be asked for: create, or decide anew."""
         async with self._store.begin() as unit:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)
-        is_idle = pair.is_standing_still and pair.unresolved is None
-        if pair.subject != claim.subject or pair.customer is None or is_idle:
+        if pair.customer is None or pair.link is not None:
             await self._put_off(claim, Again(self._clock.now()))
-        elif pair.link is None:
-            await self._creator.create(claim, pair, slots)
-        elif reading := await self._ion.get(pair.link.ion_id, slots):
-            await self._update(claim, reading, slots)
         else:
-            await self._not_there(claim, pair.link.ion_id)
+            await self._creator.create(claim, pair, slots)
 
     async def _update(self, claim: Claim, reading: Reading, slots: Slots) -> None:
         written = await self._write_down(claim, reading)

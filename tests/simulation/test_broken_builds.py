@@ -89,12 +89,12 @@ def trust_a_short_sweep(patch: pytest.MonkeyPatch) -> None:
     """Whoever three listings left out is gone, though they were short, and nobody asks ION for it."""
     look = push.Pusher._look_and_push
 
-    async def believing(self: Any, claim: Any, slots: Any) -> None:
+    async def believing(self: Any, claim: Any, ion_id: Any, slots: Any) -> None:
         async with self._store.begin() as unit:
             pair = await load_pair(unit, claim.subject)
         if pair.link is not None and pair.ion is not None and pair.ion.missing_sweeps >= MISSING_SWEEPS:
             return await self._not_there(claim, pair.link.ion_id)
-        return await look(self, claim, slots)
+        return await look(self, claim, ion_id, slots)
 
     patch.setattr(sweep, "judge", lambda *_: SweepOutcome.COMPLETE)
     patch.setattr(push.Pusher, "_look_and_push", believing)
