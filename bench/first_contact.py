@@ -25,7 +25,7 @@ from syncd.core.values import Millis
 from syncd.core.work import Message
 from syncd.crm.kafka import KafkaSink
 from syncd.daemon import Daemon, Outside, build, none_missing
-from syncd.engine.intake import Intake, RawEvent
+from syncd.engine.intake import Intake, SavedEvent
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics
 from syncd.settings import load
@@ -77,7 +77,7 @@ class Events:
             events = []
             for number in range(start, min(start + BATCH, CUSTOMERS)):
                 event = {"type": "snapshot", "id": f"C{number}", "version": 1, "customer": customer(f"c{number}")}
-                events.append(RawEvent("t", 0, number, now, f"C{number}".encode(), orjson.dumps(event), ()))
+                events.append(SavedEvent("t", 0, number, now, f"C{number}".encode(), orjson.dumps(event), ()))
             await self._intake.ingest("t", events, {0: CUSTOMERS})
         self._on_progress({0: 0})
         await asyncio.Event().wait()

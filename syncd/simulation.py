@@ -28,7 +28,7 @@ from syncd.daemon import Daemon, Outside, Progress, build, make_desk, make_gate,
 from syncd.engine.clock import SharedClock
 from syncd.engine.desk import Desk
 from syncd.engine.ingest import Ingest
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import SavedEvent
 from syncd.engine.ports import Loop, Unit
 from syncd.engine.verify import Verifier
 from syncd.ion.client import IonClient
@@ -129,7 +129,7 @@ class SimEvents:
                 await topic.wait(5.0)
                 continue
             events = [
-                RawEvent(self._topic, number, entry.offset, Millis(entry.at), entry.key, entry.value, ())
+                SavedEvent(self._topic, number, entry.offset, Millis(entry.at), entry.key, entry.value, ())
                 for number, entries in batches.items()
                 for entry in entries
             ]

@@ -15,7 +15,7 @@ import orjson
 from syncd.core.values import Millis
 from syncd.core.work import DeadLetter
 from syncd.crm.kafka import Batch
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import RawEvent, SavedEvent
 
 LINES_AT_ONCE = 1_000
 BEFORE_ALL_OFFSETS = -(1 << 40)
@@ -46,14 +46,16 @@ def place_of(letter: DeadLetter) -> str:
 
 
 def _event(name: str, number: int, line: bytes) -> RawEvent:
-    bare = RawEvent(name, 0, BEFORE_ALL_OFFSETS + number + 1, NO_TIME, None, line.strip(), ())
+    bare = SavedEvent(name, 0, BEFORE_ALL_OFFSETS + number + 1, NO_TIME, None, line.strip(), ())
     try:
         told = orjson.loads(line)
         at = Millis(int(told.get("ts", told.get("timestamp", NO_TIME))))
         names = told.get("headers") or ()
         headers = tuple((str(k), _bytes(v) or b"") for k, v in zip(names[::2], names[1::2], strict=False))
         place = (str(told.get("topic", name)), int(told["partition"]), int(told["offset"]))
-        return RawEvent(*place, at, _bytes(told.get("key")), _bytes(told.get("payload", told.get("value"))), headers)
+        return SavedEvent(
+            *place, at, _bytes(told.get("key")), _bytes(told.get("payload", told.get("value"))), headers
+        )
     except (ValueError, TypeError, KeyError, AttributeError):  # an event by itself, or nothing usable
         return bare
 

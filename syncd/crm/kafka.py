@@ -204,6 +204,7 @@ class KafkaEvents:
             if not self.is_behind or loop.time() > until:
                 break
             wait_ms = MORE_WAIT_MS
+            await asyncio.sleep(0)  # what lies here already is given without a pause
         return events, read
 
     async def _store(

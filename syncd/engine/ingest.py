@@ -26,6 +26,7 @@ from syncd.engine.intake import (
     AskOffsets,
     DescribeLetter,
     RawEvent,
+    SavedEvent,
     dead_letter,
     moved_on,
     not_stored,
@@ -182,7 +183,7 @@ class Ingest:
         if letter.reason.startswith(BESIDE):  # it would be taken for a customer's, and an empty one for a deletion
             return f"{letter.detail}; only events of customers can be tried again: send it anew on {letter.topic}"
         now = self._clock.now()
-        event = RawEvent(
+        event = SavedEvent(
             letter.topic, letter.partition, letter.offset, letter.at, letter.key, letter.value, letter.headers
         )
         batch = self._sort([event], now)

@@ -20,8 +20,27 @@ from syncd.engine.ports import Clock, Counters, Store, Unit
 log = structlog.get_logger()
 
 
-class RawEvent(NamedTuple):
-    """A Kafka record. aiokafka's own have all of this under the same names, and are taken as they come."""
+class RawEvent(Protocol):
+    """A Kafka record. aiokafka's own are one, and are taken as they come."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> Millis: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class SavedEvent(NamedTuple):
+    """One that does not come from the broker: out of a file, or of a dead letter."""
 
     topic: str
     partition: int

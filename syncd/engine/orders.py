@@ -118,7 +118,7 @@ class OrderIntake:
         for event in events:
             told = self._read(event, now)
             if isinstance(told, BadOrder):
-                letters.append(dead_letter(event._replace(value=told.kept), "wrong-type", told.detail, now))
+                letters.append(replace(dead_letter(event, "wrong-type", told.detail, now), value=told.kept))
                 await self._refuse_or_hold(unit, told, now)
             else:
                 await self._take(unit, told, now)

@@ -26,7 +26,7 @@ from syncd.core.record import Reading, Record, new_record, observe, observe_read
 from syncd.core.values import Field, Millis, Side, Value
 from syncd.crm.events import EventDecoder
 from syncd.engine.ingest import Refusal, Told, Unusable
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import SavedEvent
 from syncd.ion import live, seed
 from syncd.ion.answers import Answer, data_of, error_of
 from syncd.ion.client import IonClient
@@ -146,7 +146,7 @@ def try_event(rng: Random) -> Outcome:
         attributes = ("ce_specversion", "ce_type", "ce_time", "ce_subject", "content-type")
         headers = [(name, mutated(rng, b"crm.customer.changed", EVENT_BYTES)[:500]) for name in attributes]
     value = mutated(rng, rng.choice(EVENT_BYTES), EVENT_BYTES)
-    event = RawEvent("t", 0, 5, Millis(rng.choice((0, NOW, -1, 2**62))), key, value, tuple(headers))
+    event = SavedEvent("t", 0, 5, Millis(rng.choice((0, NOW, -1, 2**62))), key, value, tuple(headers))
     told = DECODER.decode(event, NOW)
     if isinstance(told, Unusable):
         assert told.reason

@@ -18,7 +18,7 @@ from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.engine import ingest
 from syncd.engine.ingest import Ingest
-from syncd.engine.intake import RawEvent, Records, dead_letter
+from syncd.engine.intake import RawEvent, Records, SavedEvent, dead_letter
 from syncd.engine.intents import Intents
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics
@@ -42,7 +42,7 @@ def ingest_into(store: MemoryStore, metrics: Metrics | None = None) -> Ingest:
 
 def event(offset: int, company: str, partition: int = 0, **more: Any) -> RawEvent:
     body = {"type": "changed", "id": "C1", "customer": {"company": company}, **more}
-    return RawEvent(TOPIC, partition, offset, Millis(1_000 + offset), b"C1", json.dumps(body).encode(), ())
+    return SavedEvent(TOPIC, partition, offset, Millis(1_000 + offset), b"C1", json.dumps(body).encode(), ())
 
 
 async def held(store: MemoryStore) -> Any:
@@ -208,7 +208,7 @@ async def test_what_was_no_customers_event_is_not_tried_again_as_one() -> None:
     records = Records(
         store, machine_clock(), Metrics(), "contract", take, lambda letter: dead_letter_message("d", letter)
     )
-    empty = RawEvent("crm.contracts", 0, 7, Millis(5), b"C1", None, ())
+    empty = SavedEvent("crm.contracts", 0, 7, Millis(5), b"C1", None, ())
     assert await records.ingest("crm.contracts", [empty], {0: 8}) == 1
     assert await records.ingest("crm.contracts", [empty], {0: 8}) == 0, "it counts once"
     async with store.begin() as unit:
@@ -232,7 +232,7 @@ async def test_another_topic_is_read_on_where_it_was() -> None:
         return {0: range(3, 9)}
 
     assert await records.take_over("crm.orders", there) == {0: 3}
-    order = RawEvent("crm.orders", 0, 4, Millis(5), b"", b"{}", ())
+    order = SavedEvent("crm.orders", 0, 4, Millis(5), b"", b"{}", ())
     await records.ingest("crm.orders", [order], {0: 9})
     assert await records.take_over("crm.orders", there) == {0: 5}
 

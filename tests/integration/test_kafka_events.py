@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from syncd.app import machine_clock, nothing_to_do
 from syncd.crm import kafka
 from syncd.crm.kafka import KafkaAccess, KafkaEvents
+from syncd.engine.intake import SavedEvent
 from syncd.store.memory import MemoryStore
 from tests.integration.test_ingest import ingest_into
 
@@ -95,3 +97,7 @@ async def test_a_consumer_that_is_behind_and_gets_nothing_is_replaced(monkeypatc
 
 async def test_a_consumer_that_has_read_all_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(await consumers_within(1.5, Idle, monkeypatch)) == 1
+
+
+def test_aiokafkas_records_are_taken_as_they_come() -> None:
+    assert set(SavedEvent._fields) <= {field.name for field in fields(ConsumerRecord)}

@@ -14,7 +14,7 @@ from syncd.core.licences import Contract
 from syncd.core.link import How, Link, LinkState
 from syncd.core.values import CrmId, IonId, Millis
 from syncd.crm.licences import read_contract
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import SavedEvent
 from syncd.engine.licences import ContractIntake
 from syncd.store.seal import Seal
 from syncd.store.sql import SqlStore, make_engine
@@ -115,7 +115,7 @@ async def test_seats_are_compared_with_what_is_under_contract(shell: Shell) -> N
             await unit.add_link(link)
         values = [{"customer": f"C{one['customer']}", "sku": sku, "seats": one["seats"] + 2}, {"seats": "x"}]
         events = [
-            RawEvent("crm.contracts", 0, offset, Millis(5), b"", orjson.dumps(value), ())
+            SavedEvent("crm.contracts", 0, offset, Millis(5), b"", orjson.dumps(value), ())
             for offset, value in enumerate(values)
         ]
         letters = await ContractIntake(read_contract).take(unit, events, Millis(9))

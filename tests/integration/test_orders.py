@@ -20,7 +20,7 @@ from syncd.core.policy import Dialect
 from syncd.core.values import CrmId, IonId, Millis
 from syncd.crm.orders import order_message, read_order, refusal_message
 from syncd.engine.guard import pause, resume
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import SavedEvent
 from syncd.engine.orders import OrderBook, OrderIntake, Orders
 from syncd.engine.ports import Clock
 from syncd.ion.orders import IonSeller
@@ -83,7 +83,7 @@ class Desk:
         told = {"id": order_id, "customer": customer, "items": list(items) or [PREMIUM]}
         self.offset += 1
         value = body or orjson.dumps(told)
-        event = RawEvent("crm.orders", 0, self.offset, self.clock.now(), b"", value, ())
+        event = SavedEvent("crm.orders", 0, self.offset, self.clock.now(), b"", value, ())
         intake = OrderIntake(self.book, read_order, partial(refusal_message, TOPIC))
         async with self.store.begin() as unit:
             await unit.bury(await intake.take(unit, [event], self.clock.now()))

@@ -13,7 +13,7 @@ from syncd.core.record import DELETED, ION_NOTE, PRESENCE, PRESENT
 from syncd.core.values import Address, Field, Millis
 from syncd.crm.events import EventDecoder
 from syncd.engine.ingest import Decoded, Refusal, Told, Unusable
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import SavedEvent
 from syncd.mapping import load_mapping
 
 NOW = Millis(1_767_225_600_000)  # 2026-01-01T00:00:00Z
@@ -24,7 +24,7 @@ AT_MS = NOW - 60_000
 def decode(value: object, key: str | bytes | None = "C1", headers: tuple[tuple[str, bytes], ...] = ()) -> Decoded:
     raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
     name = key.encode() if isinstance(key, str) else key
-    event = RawEvent("t", 0, 42, Millis(NOW - 1_000), name, raw, headers)
+    event = SavedEvent("t", 0, 42, Millis(NOW - 1_000), name, raw, headers)
     return EventDecoder(load_mapping(None), 2_000).decode(event, NOW)
 
 
@@ -123,7 +123,7 @@ def test_versions_order_and_times_default_to_the_brokers() -> None:
 
 def test_a_stamp_a_little_in_the_future_is_the_time_of_receipt_and_counted() -> None:
     decoder = EventDecoder(load_mapping(None), 2_000)
-    event = RawEvent("t", 0, 1, NOW, b"C1", json.dumps(plain(time="2026-01-01T00:01:00Z")).encode(), ())
+    event = SavedEvent("t", 0, 1, NOW, b"C1", json.dumps(plain(time="2026-01-01T00:01:00Z")).encode(), ())
     answer = decoder.decode(event, NOW)
     assert isinstance(answer, Told)
     assert answer.observation.position.at == NOW

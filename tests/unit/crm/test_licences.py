@@ -13,14 +13,14 @@ from syncd.core.values import Millis
 from syncd.crm.licences import drift_message, read_contract, subscription_message
 from syncd.crm.schemas import all_schemas
 from syncd.engine.ingest import Unusable
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import RawEvent, SavedEvent
 
 ONE = Subscription("7", "301", "Suite", "Microsoft", "S1", 5, "active", Decimal("20.5"), None, "USD")
 
 
 def record(value: object, key: bytes | None = None) -> RawEvent:
     data = value if isinstance(value, bytes | None) else orjson.dumps(value)
-    return RawEvent("crm.contracts", 0, 0, Millis(5), key, data, ())
+    return SavedEvent("crm.contracts", 0, 0, Millis(5), key, data, ())
 
 
 def test_a_contract_is_told_changed_and_ended() -> None:

@@ -12,7 +12,7 @@ from syncd.core.order import Item, Order, OrderState
 from syncd.core.values import Millis
 from syncd.crm.orders import order_message, read_order, refusal_message
 from syncd.crm.schemas import all_schemas
-from syncd.engine.intake import RawEvent
+from syncd.engine.intake import RawEvent, SavedEvent
 from syncd.engine.orders import BadOrder
 
 NOW = Millis(2_000_000)
@@ -22,7 +22,7 @@ PLAIN: dict[str, Any] = {"id": "SO-1", "customer": "C7", "items": [ITEM]}
 
 def record(body: object, at: int = 1_000_000) -> RawEvent:
     value = body if isinstance(body, bytes | None) else orjson.dumps(body)
-    return RawEvent("crm.orders", 0, 0, Millis(at), b"SO-1", value, ())
+    return SavedEvent("crm.orders", 0, 0, Millis(at), b"SO-1", value, ())
 
 
 def test_an_order_is_read_plain_or_as_the_data_of_a_cloud_event() -> None:
