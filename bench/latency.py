@@ -62,10 +62,10 @@ def link(world: World, names: list[str]) -> None:
 
 
 def row(what: str, found: Sequence[float], goal: str) -> Row:
-    p50, p99 = statistics.median(found), statistics.quantiles(found, n=100)[98]
+    p50, p99 = statistics.median(found), statistics.quantiles(found, n=100, method="inclusive")[98]
     return Row(
         what,
-        f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, of {len(found)}",
+        f"p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, at most {max(found):,.0f} ms, of {len(found)}",
         goal,
         "ION's own answers, taken off",
         "—",

@@ -54,6 +54,10 @@ class Sighting(NamedTuple):
     """End of that last observation."""
 
 
+_SIGHTING = partial(tuple.__new__, Sighting)
+"""A sighting made of a tuple of its fields: twice as fast as by name, and millions are made."""
+
+
 def compare(mine: Position | Sighting, theirs: Position | Sighting) -> int:
     """Which observation is the later one: by version where both have one, else by time, else by offset."""
     if mine.version != theirs.version and mine.version is not None and theirs.version is not None:
@@ -213,10 +217,6 @@ class Reading(NamedTuple):
     """The answer as it came, for the write that must keep what syncd does not map (S5)."""
     created: Millis | None = None
     """When ION says that it made the customer; rounded down to whole seconds."""
-
-
-_SIGHTING = partial(tuple.__new__, Sighting)
-"""A sighting made of a tuple of its fields: twice as fast as by name, and millions are made."""
 
 
 def new_record(side: Side, customer_id: str) -> Record:

@@ -180,7 +180,7 @@ class KafkaEvents:
             del events  # or two batches are held while the next one grows
             if read:
                 await consumer.commit(read)
-                told = _told(told, places, read)
+                told = _places_stored(told, places, read)
             elif is_news and seek.turn == turn:
                 told, told_at = places, loop.time()  # until a marker is passed over, or there is more to come
             lags = {number: place.lag for number, place in places.items()}
@@ -368,7 +368,7 @@ async def read_spans(access: KafkaAccess, topic: str, spans: Mapping[int, range]
                 yield Batch(events, after, total - behind, total)
 
 
-def _told(
+def _places_stored(
     before: Mapping[int, Place], places: Mapping[int, Place], read: Mapping[TopicPartition, int]
 ) -> dict[int, Place]:
     """What the store knows now: where all of them end, and of those that were read, how far."""
