@@ -17,6 +17,7 @@ from syncd.engine.deliver import HAND_OVER_MS, SHUT_MS, Deliver
 from syncd.engine.facts import Facts
 from syncd.engine.intents import Intents
 from syncd.engine.ports import Command, CrmAnswer, CrmSink
+from syncd.engine.tries import TRIES
 from syncd.metrics import Metrics
 from syncd.store.memory import MemoryStore, MemoryUnit
 
@@ -109,31 +110,33 @@ async def test_a_command_that_was_about_to_be_handed_over_when_its_process_died_
 class TellsAtOnce:
     """A CRM that answers, while the event about the same change is being stored."""
 
-    def __init__(self, store: BusyStore) -> None:
-        self.store = store
+    def __init__(self, store: BusyStore, times: int) -> None:
+        self.store, self.times = store, times
         self.got: list[str] = []
 
     async def deliver(self, command: Command) -> CrmAnswer:
         self.got.append(command.intent.id)
-        self.store.is_busy = True
+        self.store.busy = self.times
         return CrmAnswer(command.intent.crm_id or "", {Field.EMAIL: "a@example.com"}, command.at)
 
 
 class BusyStore(MemoryStore):
-    is_busy = False
+    busy = 0
+    """So many of the next units meet somebody else."""
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[MemoryUnit]:
         async with super().begin() as unit:
             yield unit
-            if self.is_busy:
-                self.is_busy = False
+            if self.busy:
+                self.busy -= 1
                 raise StoreConflict
 
 
-async def test_an_event_that_is_stored_while_the_crm_answers_holds_up_no_command() -> None:
+@pytest.mark.parametrize("times", [1, TRIES])
+async def test_an_event_that_is_stored_while_the_crm_answers_holds_up_no_command(times: int) -> None:
     store = BusyStore(Random(1))
-    clock, sink = HandClock(), TellsAtOnce(store)
+    clock, sink = HandClock(), TellsAtOnce(store, times)
     deliver = Deliver(store, cast(CrmSink, sink), Broker(), clock, Facts(0, 0, ""), Intents(Metrics()))
     customers = ["C1", "C2", "C3"]
     async with store.begin() as unit:
@@ -154,6 +157,11 @@ async def test_an_event_that_is_stored_while_the_crm_answers_holds_up_no_command
             await unit.save_intent(intent, deliver_at=clock.at)
     await deliver.commands()
     assert sink.got == [f"for-{crm_id}" for crm_id in customers]
+    if times == TRIES:  # nobody could note it: each goes again soon, and is noted then
+        sink.times = 0
+        clock.at = Millis(clock.at + HAND_OVER_MS)
+        await deliver.commands()
+        assert sink.got == 2 * [f"for-{crm_id}" for crm_id in customers]
     async with store.begin() as unit:
         told = await unit.records(Side.CRM, customers)
     assert [told[crm_id].value(Field.EMAIL) for crm_id in customers] == ["a@example.com"] * 3
