@@ -238,7 +238,7 @@ class Ingest:
     def _sort(self, events: Sequence[RawEvent], now: Millis, *, is_past: bool = False) -> Batch:
         """``is_past``: they came before; what lay in the future then is taken as the time when it came, as then."""
         batch, is_traced = Batch(), spans.is_on()
-        sightings, told_of, count = batch.sightings, batch.told_of, Counter[tuple[str, str]]()
+        sightings, told_of, forms = batch.sightings, batch.told_of, batch.forms
         for event in events:
             told = self._decode(event, _then(event, now) if is_past else now, told_of)
             if isinstance(told, Told):
@@ -251,14 +251,13 @@ class Ingest:
                     batch.answers.setdefault(answers, observation)  # later rows may still name it
                 if is_traced:
                     batch.traces.update(_trace(event, form, observation.customer_id))
-                count[form, "clamped" if is_clamped else "stored"] += 1
+                forms[form, "clamped" if is_clamped else "stored"] += 1
             elif isinstance(told, Refusal):
                 batch.refusals.append(told)
-                count[told.form, "stored"] += 1
+                forms[told.form, "stored"] += 1
             else:
                 batch.letters.append(dead_letter(event, told.reason, told.detail, now))
-                count[told.form, "dead-letter"] += 1
-        batch.forms = count
+                forms[told.form, "dead-letter"] += 1
         return batch
 
     async def _observe(self, unit: Unit, batch: Batch) -> set[Subject]:
