@@ -220,7 +220,7 @@ def build(settings: Settings, mapping: CrmMapping, outside: Outside, metrics: Me
 
 def make_facts(settings: Settings, rng: Random) -> Facts:
     fresh_ms, poll_ms = int(settings.sync.fresh_seconds * 1000), int(settings.poll.interval_seconds * 1000)
-    return Facts(fresh_ms, poll_ms, settings.kafka.events_topic, rng)
+    return Facts(fresh_ms, poll_ms, settings.kafka.events_topic, settings.ion.calls_per_minute, rng)
 
 
 def make_ingest(settings: Settings, mapping: CrmMapping, store: Store, clock: Clock, metrics: Metrics) -> Ingest:

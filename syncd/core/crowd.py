@@ -7,6 +7,9 @@ Rules
    are slots for them; from then on the others wait anew.
 3. Whoever waited already when the last listing began, and was on no page of it, goes alone; so does
    whoever is late for whatever reason.
+4. A newcomer, who came after all others and hardly anybody with him, is no part of a crowd: somebody looks at a
+   screen and waits. He is decided first and goes alone at once, one after the other at such a pace that newcomers
+   never take more than their share of the budget.
 
 So hardly anybody waits longer than until the next listing has ended, well or not, and nothing has to
 be remembered but when it began.
@@ -15,9 +18,11 @@ be remembered but when it began.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from syncd.core.values import Millis
+from syncd.core.work import Waiting
 
 CROWD = 5
 """So many at least."""
@@ -31,6 +36,12 @@ GATHER_MS = 3_000
 """So long those who are still being decided are waited for."""
 LATE_MS = 1_800_000
 """After so long a customer goes alone, whatever kept it."""
+FEW, MOMENT_MS = 5, 5_000
+"""Newcomers are those of whom no more than so many came within so long."""
+NEWCOMERS = 20
+"""So many are known at most."""
+NEWCOMERS_SHARE = 0.25
+"""Of the budget, while others wait; each takes a look and a write."""
 
 
 class Turn(NamedTuple):
@@ -60,6 +71,19 @@ class Crowd(NamedTuple):
 def enough(pages: int) -> int:
     """So many are a crowd where a listing has so many pages."""
     return max(CROWD, SAVING * pages)
+
+
+def newcomers(newest: Sequence[Waiting]) -> list[Waiting]:
+    """Of the ``NEWCOMERS + FEW`` who came last, the last one first: those behind the last that came with many."""
+    for number, (each, other) in enumerate(zip(newest, newest[FEW:], strict=False)):
+        if each.since - other.since <= MOMENT_MS:
+            return list(newest[:number])
+    return list(newest[:NEWCOMERS])
+
+
+def newcomers_pace_ms(calls_per_minute: int) -> int:
+    """So long lies between two newcomers for whom all others wait."""
+    return int(2 * 60_000 / (NEWCOMERS_SHARE * calls_per_minute))
 
 
 def slots_wanted(crowd: Crowd, pages_left: int) -> int:

@@ -38,6 +38,14 @@ class Claim:
     """The step that gave the newest reason which has one, as a ``traceparent``."""
 
 
+class Waiting(NamedTuple):
+    """A queued customer that nobody works on."""
+
+    subject: Subject
+    stage: Stage
+    since: Millis
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """Look at this customer again."""
@@ -147,6 +155,8 @@ CHORES = "chores"
 """The lease under which one replica imports the catalogue and takes snapshots of licences."""
 ORDERS = "orders"
 """The lease under which one replica is at the CRM's orders."""
+NEWCOMER = "newcomer"
+"""The lease that a newcomer takes for whom others wait: until it runs out no other does."""
 RESCORE = "rescore"
 """The lease under which one replica looks at old links again, and the note of when it last did."""
 VERIFY = "verify"

@@ -9,9 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from syncd.core.crowd import CROWD, GATHER_MS, LATE_MS, MANY, Turn, enough, slots_wanted
+from syncd.core.crowd import (
+    CROWD,
+    FEW,
+    GATHER_MS,
+    LATE_MS,
+    MANY,
+    NEWCOMERS,
+    Turn,
+    enough,
+    newcomers,
+    newcomers_pace_ms,
+    slots_wanted,
+)
 from syncd.core.record import Reading
-from syncd.core.values import Millis
+from syncd.core.values import Millis, Subject
+from syncd.core.work import NEWCOMER, Stage
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Gate, Store, Unit
 
@@ -28,15 +41,27 @@ class Crowds:
         self._seen_at: Millis | None = None
         """Since when there has been a crowd without a break."""
 
-    async def turn(self, unit: Unit) -> Turn | None:
-        """Who may be claimed for a call, where not everybody may."""
+    async def turn(self, unit: Unit, *, is_full: bool) -> Turn | None:
+        """Who may be claimed for a call, where not everybody may; ``is_full``: so many wait for slots already."""
         now, turn, least = self._clock.now(), self._turn(), enough(self._facts.pages)
+        if is_full:
+            return turn._replace(is_only_for_shown=True)
         crowd = await unit.crowd(turn, now, least)
         if crowd.unshown >= least:
             return turn
         if crowd.deciding + crowd.unshown >= least:  # it may become a crowd in a moment
             return turn._replace(listed=max(turn.listed, Millis(now - GATHER_MS)))
         return None
+
+    async def newcomers(self, unit: Unit, stage: Stage) -> list[Subject]:
+        """Who is no part of a crowd, and goes before all others who wait for the same."""
+        newest = await unit.newest(self._clock.now(), NEWCOMERS + FEW)
+        return [each.subject for each in newcomers(newest) if each.stage is stage]
+
+    async def let_by(self, unit: Unit, newcomer: Subject) -> bool:
+        """Others may be made to wait for this one now; not for another until after a while, in no replica."""
+        now, pace_ms = self._clock.now(), newcomers_pace_ms(self._facts.calls_per_minute)
+        return await unit.lease(NEWCOMER, f"{newcomer} at {now}", now, pace_ms)
 
     async def is_waiting(self) -> bool:
         """There is a crowd, and it has been decided, or was waited for long enough."""

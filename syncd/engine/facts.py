@@ -19,6 +19,7 @@ class Facts:
     """How old a reading may be that a write is built on (S5)."""
     poll_ms: int
     events_topic: str
+    calls_per_minute: int = 30
     rng: random.Random = field(default_factory=random.Random)
     policy: Policy | None = None
     """Known once ION's dialect is known."""

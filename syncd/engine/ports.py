@@ -36,6 +36,7 @@ from syncd.core.work import (
     Stage,
     Sweep,
     Tokens,
+    Waiting,
 )
 
 NO_TRACES: Mapping[Subject, str] = MappingProxyType({})
@@ -171,9 +172,18 @@ class Unit(Outlook, Protocol):
         """
 
     async def claim(
-        self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
+        self,
+        stage: Stage,
+        now: Millis,
+        lease_ms: int,
+        limit: int,
+        turn: Turn | None = None,
+        only: Collection[Subject] | None = None,
     ) -> list[Claim]:
         """Who is due, the oldest first; with ``turn`` of the linked ones only those whose turn it is."""
+
+    async def newest(self, now: Millis, limit: int) -> list[Waiting]:
+        """Who is due, in whichever stage; the last one first."""
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None: ...
     async def check(self, claim: Claim) -> None: ...

@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
+from syncd.core.crowd import NEWCOMERS
 from syncd.core.errors import LostLease, NoSlotInTime, StoreConflict
 from syncd.core.values import Millis
 from syncd.core.work import Again, Claim, Stage
 from syncd.engine import spans
 from syncd.engine.crowd import Crowds
 from syncd.engine.facts import Facts
-from syncd.engine.ports import Clock, Gate, Loop, Store
-from syncd.engine.push import Pusher
+from syncd.engine.ports import Clock, Gate, Loop, Store, Unit
+from syncd.engine.push import Need, Pusher
 from syncd.engine.reconcile import Reconciler
 
 LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
-MAX_DECIDING, MAX_PUSHING = 100, 32
+MAX_DECIDING, MAX_PUSHING = 32, 32
+NEWCOMER_WAITS_MS = 120_000
+"""So long a newcomer waits for slots among those who can't wait for long, and then as others do."""
 CALLS_AT_ONCE = 4
 """So many of a crowd are claimed together."""
-PLACES_FOR_SHOWN = 8
-"""While a crowd waits, so many of those are kept for whom a page has shown: they can't wait for slots for long."""
+PLACES_KEPT = 8
+"""So many of those are kept for newcomers, and for whom a page has shown: they can't wait for slots for long."""
 CROWD_SECONDS, QUIET_SECONDS = 0.5, 0.1
 """How often to look whether the crowd is gone, beside being woken by a page that serves it; and how often at most."""
 BEHIND_SECONDS = 0.1
@@ -60,6 +64,7 @@ class Wakes:
         self._rung[loop].clear()
 
 
+Work = Callable[[Claim], Awaitable[None]]
 LOOP_OF = {Stage.DECIDE: Loop.DECIDE, Stage.CALL: Loop.PUSH}
 
 
@@ -106,7 +111,7 @@ class Workers:
             if self._is_behind():
                 await self._clock.sleep(BEHIND_SECONDS)
                 continue
-            claims = await self._claim(Stage.DECIDE, MAX_DECIDING)
+            claims = await self._claim_undecided()
             for few in batched(claims, AT_ONCE):
                 await asyncio.gather(*(self._guarded(claim, self._reconciler.reconcile) for claim in few))
             if not claims:
@@ -120,14 +125,15 @@ class Workers:
         while not self._is_draining:
             places = await self._take_places()
             is_crowd, claims = False, list[Claim]()
+            push: Work = self._push_one
             try:
                 if not self._is_draining:
-                    is_crowd, claims = await self._claim_calls(places)
+                    is_crowd, claims, push = await self._claim_calls(places)
             finally:
                 for _ in range(places - len(claims)):
                     self._places.release()
             for claim in claims:
-                task = calls.create_task(self._guarded(claim, self._push_one))
+                task = calls.create_task(self._guarded(claim, push))
                 self._waiting.add(task)
                 task.add_done_callback(self._waiting.discard)
                 task.add_done_callback(lambda _: self._places.release())
@@ -148,7 +154,13 @@ class Workers:
                     await unit.renew(list(self._held.values()), Millis(self._clock.now() + LEASE_MS))
 
     async def _push_one(self, claim: Claim) -> None:
-        need = await self._pusher.needs(claim.subject)
+        await self._push_with(claim, await self._pusher.needs(claim.subject))
+
+    async def _push_newcomer(self, claim: Claim) -> None:
+        need, not_after = await self._pusher.needs(claim.subject), Millis(self._clock.now() + NEWCOMER_WAITS_MS)
+        await self._push_with(claim, replace(need, not_after=need.not_after or not_after))
+
+    async def _push_with(self, claim: Claim, need: Need) -> None:
         try:
             async with self._gate.slots(need.lane, need.slots, need.not_after) as slots:
                 if task := asyncio.current_task():
@@ -157,9 +169,16 @@ class Workers:
         except NoSlotInTime:  # the reading grew old: the next page brings a new one
             await self._finish(claim, Again(self._clock.now(), Stage.CALL, claim.attempts))
 
-    async def _claim(self, stage: Stage, limit: int) -> list[Claim]:
+    async def _claim_undecided(self) -> list[Claim]:
+        """The next, and before them newcomers, where there are so many that newcomers would have to wait."""
         async with self._store.begin() as unit:
-            claims = await unit.claim(stage, self._clock.now(), LEASE_MS, limit)
+            claims = await unit.claim(Stage.DECIDE, self._clock.now(), LEASE_MS, MAX_DECIDING)
+            if len(claims) == MAX_DECIDING:
+                first = await self._crowds.newcomers(unit, Stage.DECIDE)
+                claims = [
+                    *await unit.claim(Stage.DECIDE, self._clock.now(), LEASE_MS, NEWCOMERS, only=first),
+                    *claims,
+                ]
         return self._hold(claims)
 
     async def _take_places(self) -> int:
@@ -171,25 +190,33 @@ class Workers:
             places += 1
         return places
 
-    async def _claim_calls(self, places: int) -> tuple[bool, list[Claim]]:
-        """Is there a crowd that waits for a listing; and the next who need not wait.
+    async def _claim_calls(self, places: int) -> tuple[bool, list[Claim], Work]:
+        """Is there a crowd that waits for a listing; the next who need not wait, and what is done with them.
 
         Of a crowd several at once, since a page's readings are fresh for seconds only; else one by
         one, so that whoever is claimed has the newest reason to be.
         """
         async with self._store.begin() as unit:
-            turn = await self._crowds.turn(unit)
-            if turn is not None and len(self._waiting) >= MAX_PUSHING - PLACES_FOR_SHOWN:
-                turn = turn._replace(is_only_for_shown=True)
+            is_full = len(self._waiting) >= MAX_PUSHING - PLACES_KEPT
+            turn = await self._crowds.turn(unit, is_full=is_full)
+            must_wait = turn is not None or self._waiting
+            if must_wait and (claims := await self._claim_newcomer(unit)):
+                return turn is not None, self._hold(claims), self._push_newcomer
             limit = places if turn is not None else 1
             claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, limit, turn)
-        return turn is not None, self._hold(claims)
+        return turn is not None, self._hold(claims), self._push_one
+
+    async def _claim_newcomer(self, unit: Unit) -> list[Claim]:
+        first = await self._crowds.newcomers(unit, Stage.CALL)
+        if not first or not await self._crowds.let_by(unit, first[-1]):
+            return []
+        return await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, 1, only=first[-1:])
 
     def _hold(self, claims: list[Claim]) -> list[Claim]:
         self._held.update({claim.fence: claim for claim in claims})
         return claims
 
-    async def _guarded(self, claim: Claim, work: Callable[[Claim], Awaitable[None]]) -> None:
+    async def _guarded(self, claim: Claim, work: Work) -> None:
         """Run one customer's work; whatever happens, the customer is looked at again."""
         try:
             with spans.span(claim.stage.value, claim.trace, customer=claim.subject, attempts=claim.attempts):

@@ -42,7 +42,7 @@ class BudgetGate:
         self._clock = clock
         self._limit = calls_per_minute
         self._call_ms = call_ms
-        self._turn: dict[tuple[Lane, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turn: dict[tuple[Lane, int, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waiting = Counter[Lane]()
         self._freed = asyncio.Event()
         self.circuit = Circuit()
@@ -65,8 +65,8 @@ class BudgetGate:
             self._waiting[lane] -= 1
 
     async def _take(self, lane: Lane, count: int, not_after: Millis | None) -> tuple[list[int], Millis]:
-        # First come, first served within a lane; who can't wait for long has a queue of its own.
-        async with self._turn[lane, not_after is not None]:
+        # First come, first served within a lane; who can't wait for long has a queue of its own, and who needs more.
+        async with self._turn[lane, count, not_after is not None]:
             while True:
                 if not_after is not None and self._clock.now() > not_after:
                     raise NoSlotInTime

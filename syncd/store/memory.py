@@ -46,6 +46,7 @@ from syncd.core.work import (
     Stage,
     Sweep,
     Tokens,
+    Waiting,
     is_of,
 )
 from syncd.engine.ports import NO_TRACES, Loop
@@ -413,12 +414,18 @@ class MemoryUnit:
             self._put("queue", subject, replace(queued, trace=traces.get(subject, queued.trace)))
 
     async def claim(
-        self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
+        self,
+        stage: Stage,
+        now: Millis,
+        lease_ms: int,
+        limit: int,
+        turn: Turn | None = None,
+        only: Collection[Subject] | None = None,
     ) -> list[Claim]:
         due = [
-            (queued.since, subject, queued)
-            for subject, queued in self._table("queue").items()
-            if queued.stage is stage and queued.due <= now and queued.leased_until <= now
+            (since, subject, queued)
+            for since, subject, queued in self._free(now)
+            if queued.stage is stage and (only is None or subject in only)
             if turn is None or self._has_turn(subject, queued, turn)
         ]
         claims = []
@@ -431,6 +438,14 @@ class MemoryUnit:
             self._put("queue", subject, replace(queued, fence=fence, leased_until=Millis(now + lease_ms)))
             claims.append(Claim(subject, stage, fence, queued.generation, since, queued.attempts, queued.trace))
         return claims
+
+    async def newest(self, now: Millis, limit: int) -> list[Waiting]:
+        free = sorted(self._free(now), key=lambda item: item[:2], reverse=True)
+        return [Waiting(subject, queued.stage, since) for since, subject, queued in free[:limit]]
+
+    def _free(self, now: Millis) -> list[tuple[Millis, Subject, _Queued]]:
+        queue = self._table("queue").items()
+        return [(q.since, subject, q) for subject, q in queue if q.due <= now and q.leased_until <= now]
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None:
         for claim in claims:

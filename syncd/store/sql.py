@@ -42,7 +42,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from syncd.core.budget import Ledger
@@ -73,6 +73,7 @@ from syncd.core.work import (
     Stage,
     Sweep,
     Tokens,
+    Waiting,
     is_of,
 )
 from syncd.engine.ports import NO_TRACES, Loop
@@ -159,6 +160,12 @@ CLAIMABLE = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, of=QUEUE)
 )
+NEWEST = (
+    select(QUEUE.c.subject, QUEUE.c.stage, QUEUE.c.since)
+    .where(QUEUE.c.due <= bindparam("now"), QUEUE.c.leased_until <= bindparam("now"))
+    .order_by(QUEUE.c.since.desc(), QUEUE.c.subject.desc())
+    .limit(bindparam("most"))
+)
 SEEN_BEFORE = (
     select(RECORDS.c.customer_id, RECORDS.c.missing_sweeps)
     .where(
@@ -176,6 +183,8 @@ RESERVED = select(QUEUE.c.subject).where(among(POSTGRES, QUEUE.c.subject)).order
 LEDGER_BODY = select(LEDGER.c.body).with_for_update()
 PROGRESS = select(LEASES.c.progress).where(LEASES.c.name == bindparam("name"), LEASES.c.until > bindparam("now"))
 SQLITE_BUSY_MS = 10_000
+RESTED_SECONDS = 1.0
+"""A connection that was idle for longer may be dead without our knowing."""
 CONNECTIONS = 16
 """Kept open by one process. More are opened for a crowd, and closed again, which costs more than they do."""
 
@@ -196,12 +205,30 @@ def make_engine(url: str) -> AsyncEngine:
     is_postgres = url.startswith("postgresql")
     # A network that swallows everything must not hold a unit for ever.
     waits = {"timeout": 10, "command_timeout": 300} if is_postgres else {}
-    size = {"pool_size": CONNECTIONS} if is_postgres else {}
-    engine = create_async_engine(async_url(url), pool_pre_ping=True, connect_args=waits, hide_parameters=True, **size)
-    if engine.dialect.name == "sqlite":
+    # The one used last is used next: it is sure to live, and knows the statements.
+    pool = {"pool_size": CONNECTIONS, "pool_use_lifo": True} if is_postgres else {}
+    engine = create_async_engine(async_url(url), connect_args=waits, hide_parameters=True, **pool)
+    if is_postgres:
+        event.listen(engine.sync_engine, "checkin", _note_return)
+        event.listen(engine.sync_engine, "checkout", _ping_the_rested)
+    else:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
+
+
+def _note_return(_connection: object, record: Any) -> None:
+    record.info["returned"] = time.monotonic()
+
+
+def _ping_the_rested(connection: Any, record: Any, _fairy: object) -> None:
+    """What SQLAlchemy's own ``pool_pre_ping`` does before each unit, three round trips, is done after a rest only."""
+    returned = record.info.get("returned")
+    if returned is not None and time.monotonic() - returned > RESTED_SECONDS:
+        try:
+            connection.ping()
+        except Exception as error:
+            raise InvalidatePoolError from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -720,9 +747,17 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
             await self._connection.execute(RESERVED, ids_of(self._dialect, subjects))
 
     async def claim(
-        self, stage: Stage, now: Millis, lease_ms: int, limit: int, turn: Turn | None = None
+        self,
+        stage: Stage,
+        now: Millis,
+        lease_ms: int,
+        limit: int,
+        turn: Turn | None = None,
+        only: Collection[Subject] | None = None,
     ) -> list[Claim]:
-        query = CLAIMABLE
+        query, chosen = CLAIMABLE, dict[str, Any]()
+        if only is not None:
+            query, chosen = query.where(among(self._dialect, QUEUE.c.subject)), ids_of(self._dialect, only)
         if turn is not None:
             shown = _shown_since(turn.fresh)
             others = or_(QUEUE.c.due <= turn.listed, QUEUE.c.since <= turn.late, not_(LINKED))
@@ -738,7 +773,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
                 row.attempts,
                 row.trace,
             )
-            for row in await self._rows(query, stage=stage.value, now=now, most=limit)
+            for row in await self._rows(query, stage=stage.value, now=now, most=limit, **chosen)
         ]
         if claims:
             rows = [
@@ -746,6 +781,10 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
             ]
             await self._update(QUEUE, rows)
         return claims
+
+    async def newest(self, now: Millis, limit: int) -> list[Waiting]:
+        rows = await self._rows(NEWEST, now=now, most=limit)
+        return [Waiting(Subject(row.subject), Stage(row.stage), Millis(row.since)) for row in rows]
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None:
         fences = [claim.fence for claim in claims]

@@ -198,7 +198,7 @@ class QueueRow(SQLModel, table=True):
     """Which customers to look at. Nothing else is in it: what to do is derived from the records."""
 
     __tablename__ = "queue"
-    __table_args__ = (Index(None, "stage", "due"),)
+    __table_args__ = (Index(None, "stage", "due"), Index(None, "since"))
     subject: str = Field(primary_key=True)
     stage: str
     due: int = Field(sa_column=big())

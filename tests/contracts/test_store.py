@@ -447,6 +447,22 @@ class TestTheQueue:
             await unit.enqueue([Subject("crm:old")], Millis(NOW - 5))
             assert [claim.subject for claim in await claimed(unit)] == ["crm:old", "crm:new"]
 
+    async def test_who_came_last_is_found_and_can_be_claimed_before_the_others(self, store: Store) -> None:
+        now = Millis(NOW + 9)
+        async with store.begin() as unit:
+            for number in range(4):
+                await unit.enqueue([Subject(f"crm:{number}")], Millis(NOW + number))
+            await unit.enqueue([Subject("crm:later")], Millis(now + 1))
+            [claim] = await unit.claim(Stage.DECIDE, now, 1_000, 9, only=[Subject("crm:3"), Subject("crm:nobody")])
+            assert claim.subject == "crm:3"
+            [other] = await unit.claim(Stage.DECIDE, now, 1_000, 1, only=[Subject("crm:1"), Subject("crm:2")])
+            assert other.subject == "crm:1"
+            await unit.finish(other, Again(now, Stage.CALL))
+            last, before = await unit.newest(now, 2)
+            assert last == (Subject("crm:2"), Stage.DECIDE, NOW + 2)
+            assert before == (Subject("crm:1"), Stage.CALL, NOW + 1)
+            assert await unit.claim(Stage.DECIDE, now, 1_000, 9, only=[]) == []
+
     async def test_a_crowd_waits_for_its_listing_and_the_others_do_not(self, store: Store) -> None:
         listed, now = NOW, Millis(NOW + 20_000)
         turn = Turn(listed, Millis(now - 10_000), Millis(0))

@@ -32,7 +32,7 @@ class Counted(Counter[Lane]):
 
 async def _beside(loop: VirtualLoop, is_backlog: bool) -> tuple[Counted, Account]:
     account = Account(IonOptions(calls_per_minute=RATE, customers=50), loop.time)
-    store = MemoryStore(Random(1), lambda: Millis(int(loop.time() * 1000)))
+    store = MemoryStore(Random(1), loop.time)
     clock, calls = SharedClock(loop.time, Millis(0)), Counted()
     gate = BudgetGate(store, clock, RATE, 10_000)
     ion = IonClient(
