@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from syncd.core.values import Millis
 
@@ -46,8 +47,7 @@ SHARES: Mapping[Lane, float] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     id: int
     lane: Lane
     taken: Millis
@@ -132,7 +132,7 @@ def wait_ms(ledger: Ledger, count: int, now: Millis) -> int:
 
 def end(ledger: Ledger, slot_id: int, now: Millis) -> Ledger:
     """The slot's call has ended, with whatever result."""
-    slots = tuple(replace(slot, ended=now) if slot.id == slot_id else slot for slot in ledger.slots)
+    slots = tuple(slot._replace(ended=now) if slot.id == slot_id else slot for slot in ledger.slots)
     return replace(ledger, slots=slots)
 
 

@@ -114,7 +114,7 @@ class Workers:
             claims = await self._claim_undecided()
             for few in batched(claims, AT_ONCE):
                 await asyncio.gather(*(self._guarded(claim, self._reconciler.reconcile) for claim in few))
-            if not claims:
+            if len(claims) < MAX_DECIDING:
                 await self._idle(Stage.DECIDE)
 
     async def push(self, calls: asyncio.TaskGroup) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from syncd.core.budget import Lane, Ledger, Slot
+from syncd.core.budget import Ledger
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import How, Link, LinkState, Spelling
 from syncd.core.match import keys_of
@@ -309,16 +309,12 @@ def _base64(data: bytes) -> str:
 
 
 def ledger_to_text(ledger: Ledger) -> str:
-    slots = [[slot.id, slot.lane.value, slot.taken, slot.ended] for slot in ledger.slots]
-    plain = {name: getattr(ledger, name) for name in _LEDGER_NUMBERS}
-    return dumps({**plain, "slots": slots, "demand": {lane.value: at for lane, at in ledger.demand.items()}})
+    return msgspec.json.encode(ledger).decode()
+
+
+_LEDGER = msgspec.json.Decoder(Ledger)
 
 
 def ledger_from_text(body: str) -> Ledger:
-    raw: Mapping[str, Any] = orjson.loads(body)
-    slots = tuple(Slot(number, Lane(lane), taken, ended) for number, lane, taken, ended in raw["slots"])
-    demand = {Lane(lane): Millis(at) for lane, at in raw["demand"].items()}
-    return Ledger(**{**raw, "slots": slots, "demand": demand})
-
-
-_LEDGER_NUMBERS = ("limit", "call_ms", "rate", "next_id", "closed_until", "recovering_since")
+    """Hundreds of slots are read and written with each call: they are lists in the text, and tuples here."""
+    return _LEDGER.decode(body)
