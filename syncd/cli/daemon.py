@@ -10,6 +10,11 @@ import typer
 
 from syncd.cli.output import DialectName
 
+SELDOM = (50_000, 20, 100)
+"""How often rubbish is collected. By default the collector goes through everything so often while a batch of events
+is held that it takes half of the time, and an eighth of it while modules are loaded; next to nothing that the daemon
+makes is in a cycle."""
+
 
 def run(context: typer.Context) -> None:
     """Run the daemon until SIGTERM; it finishes the calls under way and leaves nothing half done.
@@ -17,23 +22,17 @@ def run(context: typer.Context) -> None:
     Needs at least SYNCD_KAFKA__BOOTSTRAP_SERVERS, SYNCD_ION__ACCOUNT_ID and, the first time,
     SYNCD_ION__REFRESH_TOKEN. `syncd check` tries them all.
     """
+    gc.set_threshold(*SELDOM)
     import asyncio
 
     from syncd import logs
     from syncd.app import run_daemon
     from syncd.settings import load
 
+    gc.freeze()
     settings, _ = load(context.obj if isinstance(context.obj, Path) else None)
     logs.configure(settings.log.format, settings.log.level)
-    _collect_seldom()
     asyncio.run(run_daemon(settings))
-
-
-def _collect_seldom() -> None:
-    """By default the collector goes through everything so often while a batch of events is held that it takes half of
-    the time; next to nothing that the daemon makes is in a cycle."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def demo(

@@ -6,16 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Select, Table, insert, select
+from sqlalchemy import Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from syncd.core.catalogue import DISTRIBUTOR, Offer, OfferKey, Price, Product
 from syncd.core.values import Millis
-from syncd.store import codec, tables
+from syncd.store import codec
 from syncd.store.statements import NOTHING, among, ids_of, upsert
-
-PRODUCTS: Table = tables.ProductRow.__table__  # type: ignore[attr-defined]
-PRICES: Table = tables.PriceRow.__table__  # type: ignore[attr-defined]
+from syncd.store.tables import PRICES, PRODUCTS
 
 
 class CatalogueRows:

@@ -6,19 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Select, Table, delete, insert, select
+from sqlalchemy import Select, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from syncd.core.catalogue import DISTRIBUTOR
 from syncd.core.licences import Contract, Drift, DriftKind, Roll, Snapshot, Subscription
 from syncd.core.values import Millis
-from syncd.store import codec, tables
+from syncd.store import codec
 from syncd.store.statements import NOTHING, among, ids_of, upsert
+from syncd.store.tables import CONTRACTS, DRIFT, SNAPSHOTS, SUBSCRIPTIONS
 
-SUBSCRIPTIONS: Table = tables.SubscriptionRow.__table__  # type: ignore[attr-defined]
-DRIFT: Table = tables.DriftRow.__table__  # type: ignore[attr-defined]
-SNAPSHOTS: Table = tables.SnapshotRow.__table__  # type: ignore[attr-defined]
-CONTRACTS: Table = tables.ContractRow.__table__  # type: ignore[attr-defined]
 COUNTS = ("ended", "subscriptions", "seats", "added", "removed", "calls")
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Table, case, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from syncd.core.order import Item, Order, OrderState
 from syncd.core.values import Millis
 from syncd.engine.ports import Loop
-from syncd.store import codec, tables
+from syncd.store import codec
 from syncd.store.seal import Seal
 from syncd.store.statements import upsert
-
-ORDERS: Table = tables.OrderRow.__table__  # type: ignore[attr-defined]
+from syncd.store.tables import ORDERS
 
 
 class OrderRows:

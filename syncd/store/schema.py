@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from syncd.core.errors import BadConfiguration, StoreAway, UserError
-from syncd.store.sql import NOTES
+from syncd.store.tables import NOTES
 
 USABLE = "schema_usable"
 """The note that says ``SCHEMA by OLDEST_CODE``; it counts for just that schema."""

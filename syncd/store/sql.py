@@ -77,7 +77,7 @@ from syncd.core.work import (
     is_of,
 )
 from syncd.engine.ports import NO_TRACES, Loop
-from syncd.store import codec, tables
+from syncd.store import codec
 from syncd.store.bell import CHANNEL, Bell
 from syncd.store.catalogue import CatalogueRows
 from syncd.store.licences import LicenceRows
@@ -95,26 +95,35 @@ from syncd.store.statements import (
     update_by_key,
     upsert,
 )
-
-
-def _table(row: Any) -> Table:
-    table: Table = row.__table__
-    return table
+from syncd.store.tables import (
+    BLOCKS,
+    CANDIDATES,
+    CHANGES,
+    CONFLICTS,
+    DECISIONS,
+    DIVERGENCES,
+    GUARD,
+    HOLDS,
+    INTENTS,
+    LEASES,
+    LEDGER,
+    LETTERS,
+    LINKS,
+    MESSAGES,
+    NOTES,
+    OFFSETS,
+    QUEUE,
+    READINGS,
+    RECORDS,
+    REJECTIONS,
+    SWEEPS,
+    TOKENS,
+)
 
 
 def _one_of(column: ColumnElement[Any], values: Iterable[StrEnum]) -> ColumnElement[bool]:
     return or_(false(), *(column == value.value for value in values))
 
-
-RECORDS, LINKS, INTENTS = _table(tables.RecordRow), _table(tables.LinkRow), _table(tables.IntentRow)
-CONFLICTS, DECISIONS = _table(tables.ConflictRow), _table(tables.DecisionRow)
-QUEUE, HOLDS, CANDIDATES = _table(tables.QueueRow), _table(tables.HoldRow), _table(tables.CandidateRow)
-OFFSETS, MESSAGES, LETTERS = _table(tables.OffsetRow), _table(tables.MessageRow), _table(tables.DeadLetterRow)
-SWEEPS, TOKENS, LEDGER = _table(tables.SweepRow), _table(tables.TokensRow), _table(tables.LedgerRow)
-LEASES, NOTES = _table(tables.LeaseRow), _table(tables.NoteRow)
-CHANGES, GUARD, READINGS = _table(tables.ChangeRow), _table(tables.GuardRow), _table(tables.ReadingRow)
-BLOCKS, REJECTIONS = _table(tables.BlockRow), _table(tables.RejectionRow)
-DIVERGENCES = _table(tables.DivergenceRow)
 
 # Seconds since 1970, at the moment of asking and not at the transaction's start.
 POSTGRES_TIME = extract("epoch", func.clock_timestamp())
