@@ -1,4 +1,4 @@
-"""Many changed customers at once: one listing serves them all, instead of a GET for each (S5).
+"""Many changed customers at once: one listing serves them all, instead of a GET for each (S5, S11).
 
 Rules
 1. Whoever began to wait for a write after the last listing began, and is no part of a crowd, takes a GET of

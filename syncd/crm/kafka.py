@@ -37,8 +37,8 @@ what they weigh, and how long it may take to get them."""
 PAST = 5_000
 """Records that are read again in one go, for a command that does nothing else."""
 FETCH_WAIT_MS, MORE_WAIT_MS = 200, 100
-FETCH_BYTES = 4 * 1024 * 1024
-"""Of one partition at once: a backlog comes in few large answers."""
+FETCH_BYTES = 1 * 1024 * 1024
+"""Of one partition at once. As much of each lies unread while a batch is worked out."""
 STALL_SECONDS = 45.0
 """A consumer that is behind and yet gets nothing for so long has come to grief inside; a new one is made."""
 ENDS_SECONDS = 5.0
