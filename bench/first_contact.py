@@ -1,23 +1,27 @@
 """How long does it take until two sides of many customers are linked, three in four of them alike?
 
-The real daemon in this process, on a real PostgreSQL; ION and the events are in memory, so that what is
-measured is ours. ``python -m bench.first_contact``; ``BENCH_PROFILE=1`` says where the time goes.
+The real daemon in a process of its own, on a real PostgreSQL; ION and the events are in memory, so that what is
+measured is ours. ``python -m bench.first_contact``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import cProfile
+import json
 import os
-import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import orjson
 
+from bench.machine import peak_megabytes, spread
 from bench.table import Row, show
 from syncd import logs
 from syncd.app import machine_clock
@@ -37,11 +41,19 @@ from syncd.store.sql import SqlStore, make_engine
 from tests.parts.local import LocalWire
 from tests.parts.postgres import Postgres
 
-CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "2000"))
+CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "100000"))
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 ALIKE = 0.75
 KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
 BATCH = 500
 COMMAND = "python -m bench.first_contact"
+
+
+class Met(NamedTuple):
+    seconds: float
+    cpu: float
+    megabytes: float
+    linked: int
 
 
 def customer(who: str) -> dict[str, object]:
@@ -83,7 +95,9 @@ class Events:
         await asyncio.Event().wait()
 
 
-async def first_contact(url: str) -> Row:
+async def first_contact(url: str) -> Met:
+    """In this process."""
+    logs.configure("text", "critical")
     engine = make_engine(url)
     await schema.upgrade(engine)
     store, rng = SqlStore(engine, Seal([KEY])), Random(1)
@@ -130,26 +144,37 @@ async def first_contact(url: str) -> Row:
     daemon.stop()
     await running
     await engine.dispose()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    measured = (
-        f"{took / 60:.1f} min, {spent / CUSTOMERS / 2 * 1000:.1f} CPU ms a customer, {peak:.0f} MB with ION in it"
-    )
-    what = f"first contact, {CUSTOMERS:,} customers on either side, {links:,} of them alike"
-    return Row(what, measured, "said", "—", "—", COMMAND)
+    return Met(took, spent, peak_megabytes(os.getpid()), links)
 
 
-def measure() -> list[Row]:
-    logs.configure("text", "error")
+def met() -> Met:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         postgres = Postgres(Path(folder) / "pg")
         try:
-            return [asyncio.run(first_contact(postgres.url))]
+            command = [sys.executable, "-m", "bench.first_contact", postgres.url]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            return Met(*json.loads(done.stdout.splitlines()[-1]))
         finally:
             postgres.stop()
 
 
+def measure() -> list[Row]:
+    runs = list[Met]()
+    for _ in range(RUNS):
+        runs.append(met())
+        print(runs[-1], flush=True)
+    minutes, memory = spread([run.seconds / 60 for run in runs], ",.1f"), spread([run.megabytes for run in runs])
+    cpu = statistics.median(run.cpu for run in runs) / CUSTOMERS / 2 * 1000
+    what = f"first contact, {CUSTOMERS:,} customers on either side, {runs[0].linked:,} of them alike"
+    return [
+        Row(
+            what, f"{minutes} min, {cpu:.1f} CPU ms a customer, {memory} MB with ION in it", "said", "—", "—", COMMAND
+        )
+    ]
+
+
 if __name__ == "__main__":
-    if "BENCH_PROFILE" in os.environ:
-        cProfile.run("show(measure())", sort="cumulative")
+    if len(sys.argv) > 1:
+        print(json.dumps(asyncio.run(first_contact(sys.argv[1]))))
     else:
         show(measure())

@@ -63,8 +63,8 @@ class Reconciler:
             await unit.check(claim)
             pair = await load_pair(unit, claim.subject)
             async with self._guard.admission(unit, claim.subject, now) as admission:
-                if pair.subject != claim.subject:  # an ION customer that was linked meanwhile
-                    await unit.enqueue([pair.subject], now)
+                if pair.subject != claim.subject:
+                    await self._pass_on(unit, claim, pair, now)
                     again = None
                 elif pair.unresolved is not None:  # an answer was lost: look at ION before anything else
                     again = Again(now, Stage.CALL, claim.attempts)
@@ -75,6 +75,16 @@ class Reconciler:
                 else:
                     again = await self._settle(unit, pair, pair.link, policy, admission, now, claim.attempts)
             await unit.finish(claim, again)
+
+    async def _pass_on(self, unit: Unit, claim: Claim, pair: Pair, now: Millis) -> None:
+        """An ION customer that was linked meanwhile: the pair is looked at instead.
+
+        Whoever made the link has queued the pair, and it is decided with all that was stored by those who did not
+        see the link yet, since they hold the record until they have ended. So what is older asks for nothing more.
+        """
+        is_older = pair.link is not None and claim.since < pair.link.since and claim.generation == 1
+        if not is_older:
+            await unit.enqueue([pair.subject], now)
 
     async def _settle(
         self, unit: Unit, pair: Pair, link: Link, policy: Policy, admission: Admission, now: Millis, attempts: int

@@ -29,6 +29,8 @@ from syncd.ion.live import text
 REFRESH_LIFE_MS = 32 * 24 * 3_600_000
 ACCESS_LIFE_MS = 7_200_000
 LEASE_NAME, LEASE_MS = "token", 60_000
+LATELY_MS = 5_000
+"""So long an access token is used without asking whether it was replaced. If it was, ION says 401, or takes it."""
 PASTE = "paste a new refresh token with `syncd token set` (ION: Settings → Users → Request New Credentials)"
 
 log = structlog.get_logger()
@@ -64,19 +66,25 @@ class Custody:
         self._owner = owner
         self._refreshing = asyncio.Lock()
         self._under_way: set[asyncio.Future[Tokens]] = set()
+        self._lately: tuple[str, Millis] | None = None
+        """An access token that was good, and until when that is believed."""
 
     async def bearer(self, slots: Slots | None = None) -> str:
         """An access token that is good now; raises ``Unauthorised`` when there is none to be had."""
-        tokens = await self.tokens()
         now = self._clock.now()
+        if self._lately is not None and now < self._lately[1]:
+            return self._lately[0]
+        tokens = await self.tokens()
         if tokens.access is None or now >= tokens.access_expires:
             tokens = await self.refresh(tokens, slots)
         if tokens.access is None:
             raise Unauthorised(f"there is no access token: {tokens.refused or PASTE}")
+        self._lately = tokens.access, Millis(min(now + LATELY_MS, tokens.access_expires))
         return tokens.access
 
     async def renew(self, refused: str, slots: Slots | None = None) -> str:
         """ION said 401 to this access token: get another, unless somebody already did."""
+        self._lately = None
         tokens = await self.tokens()
         if tokens.access == refused:
             tokens = await self.refresh(tokens, slots)

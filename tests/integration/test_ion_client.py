@@ -237,6 +237,16 @@ class TestCustody:
             await asyncio.gather(one.custody.bearer(), two.custody.bearer(), one.custody.bearer())
             assert world.account.refreshes == 1
 
+    async def test_who_still_has_the_token_that_another_replaced_takes_the_new_one(self) -> None:
+        async with rig() as world, world.client(owner="a") as one, world.client(owner="b") as two:
+            await listed(one)
+            await listed(two)
+            world.account.access_tokens.clear()
+            await listed(one)
+            assert len(await listed(two)) == 25
+            assert world.account.refreshes == 2
+            assert sum(entry["status"] == 401 for entry in world.account.journal) == 2, "one each, and no more"
+
     async def test_a_dead_token_is_said_once_and_not_retried(self) -> None:
         async with rig() as world, world.client(token="dead") as client:
             for _ in range(3):

@@ -1,0 +1,39 @@
+"""What it takes to link two sides that were never compared before. On virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from syncd.core.work import Claim
+from syncd.engine.reconcile import Reconciler
+from syncd.sim.time import VirtualLoop
+from tests.parts.virtual import VirtualDaemon
+
+
+def test_a_pair_is_looked_at_to_link_it_and_to_settle_it_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at, reconcile = Counter[str](), Reconciler.reconcile
+
+    async def counted(self: Reconciler, claim: Claim) -> None:
+        looked_at[claim.subject] += 1
+        await reconcile(self, claim)
+
+    monkeypatch.setattr(Reconciler, "reconcile", counted)
+    loop = VirtualLoop()
+
+    async def first_contact() -> None:
+        world = VirtualDaemon(loop, 30)
+        running = asyncio.create_task(world.daemon.run())
+        await world.link([f"C{number}" for number in range(20)])
+        await asyncio.sleep(5)
+        world.daemon.stop()
+        await running
+
+    try:
+        loop.run_until_complete(first_contact())
+    finally:
+        loop.close()
+    assert {count for subject, count in looked_at.items() if subject.startswith("crm:")} == {2}
+    assert {count for subject, count in looked_at.items() if subject.startswith("ion:")} == {1}
