@@ -323,12 +323,14 @@ class Run:
             absent = await unit.records(
                 Side.ION, [link.ion_id for link in await unit.list_links(None, "", EVERYTHING)]
             )
-            tokens = await unit.tokens()
+            tokens, guard = await unit.tokens(), await unit.guard_state()
         found += [
             f"ION customer {ion_id} is gone and still counted"
             for ion_id, record in absent.items()
             if ion_id not in world.account.customers and record.missing_sweeps < MISSING_SWEEPS
         ]
+        if guard.held_since is not None:
+            found.append(f"the guard holds: {guard.reason}")
         if tokens is not None and tokens.refused:
             found.append(f"the token: {tokens.refused}")
         return found + ([f"{len(world.commands)} commands wait for the CRM"] if world.commands else [])
