@@ -33,7 +33,8 @@ class Pairing:
 
     async def pair_up(
         self, unit: Unit, pair: Pair, policy: Policy, admission: Admission, now: Millis, attempts: int
-    ) -> Again | None:
+    ) -> Link | Again | None:
+        """The link, where it is found whose the customer is: its pair has to be looked at. Else when to come back."""
         customer = pair.customer
         if customer is None or not is_present(customer):
             await unit.release(pair.subject)
@@ -53,8 +54,7 @@ class Pairing:
         found = await self.judge(unit, customer)
         if found.verdict is Verdict.LINK:
             best = found.candidates[0]
-            await self.link_up(unit, best.crm_id, best.ion_id, found.how, now)
-            return None
+            return await self.link_up(unit, best.crm_id, best.ion_id, found.how, now)
         if found.verdict is Verdict.REVIEW:
             await unit.save_candidates(pair.subject, found.candidates)
             reason = "it may be the same as a customer of the other side"
@@ -93,7 +93,10 @@ class Pairing:
         now: Millis,
         base: Mapping[Field, Value] | None = None,
     ) -> Link:
-        """Make the link, and close what was under way to create the one or the other."""
+        """Make the link, and close what was under way to create the one or the other.
+
+        Whoever asks for it has the pair looked at.
+        """
         mine, theirs = subject_of(Side.CRM, crm_id), subject_of(Side.ION, ion_id)
         for intent in (*await unit.open_intents(mine), *await unit.open_intents(theirs)):
             if intent.kind is not Kind.CREATE:
@@ -119,7 +122,7 @@ class Pairing:
         await unit.log([DecisionEntry(now, mine, crm_id, ion_id, "linked", None, {"how": how.value})])
         await unit.release(mine)
         await unit.release(theirs)
-        await unit.enqueue([mine], now)
+        await unit.unqueue(theirs, now)
         return link
 
     async def _is_noted(self, unit: Unit, crm_id: str, ion_id: str) -> bool:
@@ -142,6 +145,7 @@ class Pairing:
         if is_present(customer) and is_present(ion):
             return False
         await self.link_up(unit, customer.customer_id, noted, How.CRM_NOTE, now)
+        await unit.enqueue([subject_of(Side.CRM, customer.customer_id)], now)
         return True
 
     async def _is_oriented(self, unit: Unit) -> bool:

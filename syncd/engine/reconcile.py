@@ -69,22 +69,39 @@ class Reconciler:
                 elif pair.unresolved is not None:  # an answer was lost: look at ION before anything else
                     again = Again(now, Stage.CALL, claim.attempts)
                 elif pair.link is None:
-                    again = await self._pairing.pair_up(unit, pair, policy, admission, now, claim.attempts)
-                elif pair.is_standing_still:
-                    again = await self._stand_still(unit, pair, pair.link, policy, admission, now)
+                    again = await self._pair_up(unit, claim, pair, policy, admission, now)
                 else:
-                    again = await self._settle(unit, pair, pair.link, policy, admission, now, claim.attempts)
+                    again = await self._go_on(unit, pair, pair.link, policy, admission, now, claim.attempts)
             await unit.finish(claim, again)
 
     async def _pass_on(self, unit: Unit, claim: Claim, pair: Pair, now: Millis) -> None:
         """An ION customer that was linked meanwhile: the pair is looked at instead.
 
-        Whoever made the link has queued the pair, and it is decided with all that was stored by those who did not
-        see the link yet, since they hold the record until they have ended. So what is older asks for nothing more.
+        Whoever made the link has the pair looked at, with all that was stored by those who did not see the link
+        yet, since they hold the record until they have ended. So what is older asks for nothing more.
         """
         is_older = pair.link is not None and claim.since < pair.link.since and claim.generation == 1
         if not is_older:
             await unit.enqueue([pair.subject], now)
+
+    async def _pair_up(
+        self, unit: Unit, claim: Claim, pair: Pair, policy: Policy, admission: Admission, now: Millis
+    ) -> Again | None:
+        found = await self._pairing.pair_up(unit, pair, policy, admission, now, claim.attempts)
+        if not isinstance(found, Link):
+            return found
+        pair = await load_pair(unit, claim.subject)
+        if pair.subject != claim.subject:  # somebody else may be at it
+            await unit.enqueue([pair.subject], now)
+            return None
+        return await self._go_on(unit, pair, found, policy, admission, now, claim.attempts)
+
+    async def _go_on(
+        self, unit: Unit, pair: Pair, link: Link, policy: Policy, admission: Admission, now: Millis, attempts: int
+    ) -> Again | None:
+        if pair.is_standing_still:
+            return await self._stand_still(unit, pair, link, policy, admission, now)
+        return await self._settle(unit, pair, link, policy, admission, now, attempts)
 
     async def _settle(
         self, unit: Unit, pair: Pair, link: Link, policy: Policy, admission: Admission, now: Millis, attempts: int

@@ -57,7 +57,7 @@ class Review:
         await unit.unreject(crm_id, ion_id)
         both = (subject_of(Side.CRM, crm_id), subject_of(Side.ION, ion_id))
         beside = [candidate for subject in both for candidate in await unit.candidates(subject)]
-        await unit.enqueue([who for candidate in beside for who in _named(candidate)], now)
+        await unit.enqueue([both[0], *(who for candidate in beside for who in _named(candidate))], now)
         await self._log(unit, "accepted", crm_id, ion_id, by, now)
         return await self._pairing.link_up(unit, crm_id, ion_id, How.PERSON, now)
 

@@ -470,6 +470,11 @@ class MemoryUnit:
             free = replace(queued, stage=again.stage, due=again.due, attempts=again.attempts)
             self._put("queue", claim.subject, replace(free, fence=0, leased_until=Millis(0)))
 
+    async def unqueue(self, subject: Subject, now: Millis) -> None:
+        queued = self._table("queue").get(subject)
+        if queued is not None and queued.leased_until <= now:
+            self._drop("queue", subject)
+
     async def next_due(self, stage: Stage) -> Millis | None:
         waiting = [queued for queued in self._table("queue").values() if queued.stage is stage]
         return min((max(queued.due, queued.leased_until) for queued in waiting), default=None)

@@ -160,6 +160,14 @@ FINISHED_FOR_NOW = (
     )
 )
 STILL_QUEUED = update(QUEUE).where(_MINE).values(fence=0, leased_until=0)
+# Who is locked is being worked on, by somebody who may want what is locked here.
+UNQUEUED = delete(QUEUE).where(
+    QUEUE.c.subject.in_(
+        select(QUEUE.c.subject)
+        .where(QUEUE.c.subject == _WHO, QUEUE.c.leased_until <= bindparam("now"))
+        .with_for_update(skip_locked=True)
+    )
+)
 CLAIMABLE = (
     select(QUEUE)
     .where(
@@ -818,6 +826,9 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         kept = await self._connection.execute(STILL_QUEUED, mine)
         if not kept.rowcount:
             raise LostLease
+
+    async def unqueue(self, subject: Subject, now: Millis) -> None:
+        await self._connection.execute(UNQUEUED, {"who": subject, "now": now})
 
     async def next_due(self, stage: Stage) -> Millis | None:
         when = case((QUEUE.c.leased_until > QUEUE.c.due, QUEUE.c.leased_until), else_=QUEUE.c.due)

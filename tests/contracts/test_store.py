@@ -463,6 +463,18 @@ class TestTheQueue:
             assert before == (Subject("crm:1"), Stage.CALL, NOW + 1)
             assert await unit.claim(Stage.DECIDE, now, 1_000, 9, only=[]) == []
 
+    async def test_who_is_looked_at_with_its_pair_is_queued_no_more_unless_somebody_is_at_it(
+        self, store: Store
+    ) -> None:
+        free, busy = Subject("ion:7-1"), Subject("ion:7-2")
+        async with store.begin() as unit:
+            await unit.enqueue([free, busy], NOW)
+            [claim] = await unit.claim(Stage.DECIDE, NOW, 1_000, 9, only=[busy])
+            for subject in (free, busy, Subject("ion:nobody")):
+                await unit.unqueue(subject, NOW)
+            assert not await unit.is_queued(free)
+            await unit.check(claim)
+
     async def test_a_crowd_waits_for_its_listing_and_the_others_do_not(self, store: Store) -> None:
         listed, now = NOW, Millis(NOW + 20_000)
         turn = Turn(listed, Millis(now - 10_000), Millis(0))

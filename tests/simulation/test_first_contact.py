@@ -13,7 +13,7 @@ from syncd.sim.time import VirtualLoop
 from tests.parts.virtual import VirtualDaemon
 
 
-def test_a_pair_is_looked_at_to_link_it_and_to_settle_it_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_is_linked_and_settled_in_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at, reconcile = Counter[str](), Reconciler.reconcile
 
     async def counted(self: Reconciler, claim: Claim) -> None:
@@ -26,7 +26,7 @@ def test_a_pair_is_looked_at_to_link_it_and_to_settle_it_and_no_more(monkeypatch
     async def first_contact() -> None:
         world = VirtualDaemon(loop, 30)
         running = asyncio.create_task(world.daemon.run())
-        await world.link([f"C{number}" for number in range(20)])
+        await world.link([f"C{number}" for number in range(200)])
         await asyncio.sleep(5)
         world.daemon.stop()
         await running
@@ -35,5 +35,7 @@ def test_a_pair_is_looked_at_to_link_it_and_to_settle_it_and_no_more(monkeypatch
         loop.run_until_complete(first_contact())
     finally:
         loop.close()
-    assert {count for subject, count in looked_at.items() if subject.startswith("crm:")} == {2}
-    assert {count for subject, count in looked_at.items() if subject.startswith("ion:")} == {1}
+    assert {count for subject, count in looked_at.items() if subject.startswith("crm:")} == {1}
+    assert sum(count for subject, count in looked_at.items() if subject.startswith("ion:")) <= 8, (
+        "who was claimed already"
+    )
