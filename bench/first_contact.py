@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -26,19 +26,12 @@ from bench.table import Row, show
 from syncd import logs
 from syncd.app import machine_clock
 from syncd.core.values import Millis
-from syncd.core.work import Message
-from syncd.crm.kafka import KafkaSink
-from syncd.daemon import Daemon, Outside, build, none_missing
 from syncd.engine.intake import Intake, SavedEvent
-from syncd.mapping import load_mapping
-from syncd.metrics import Metrics
-from syncd.settings import load
-from syncd.sim.ion import Account, IonOptions, IonServer
-from syncd.sim.wire import LocalIon
+from syncd.sim.ion import Account, IonOptions
 from syncd.store import schema
 from syncd.store.seal import Seal
 from syncd.store.sql import SqlStore, make_engine
-from tests.parts.local import LocalWire
+from tests.parts.local import local_daemon
 from tests.parts.postgres import Postgres
 
 CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "100000"))
@@ -67,11 +60,6 @@ def customer(who: str) -> dict[str, object]:
         "language": "EN",
         "address": {"street": "1 Main Street", "suite": "", "city": "Tampa", "state": "FL", "zip": "33602"},
     }
-
-
-class Nowhere:
-    async def send(self, messages: Sequence[Message]) -> None:
-        """Taken."""
 
 
 class Events:
@@ -104,33 +92,7 @@ async def first_contact(url: str) -> Met:
     account = Account(IonOptions(dialect="live", customers=0, calls_per_minute=10_000))
     for number in range(CUSTOMERS):
         account.add(customer(f"c{number}" if rng.random() < ALIKE else f"i{number}"))
-    environ = {
-        "SYNCD_KAFKA__BOOTSTRAP_SERVERS": "none",
-        "SYNCD_ION__URL": "http://ion.simulated",
-        "SYNCD_ION__ACCOUNT_ID": "20481",
-        "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
-        "SYNCD_ION__CALLS_PER_MINUTE": "10000",
-        "SYNCD_SUBSCRIPTIONS__INTERVAL_SECONDS": "0",
-    }
-    settings, _ = load(None, environ)
-    clock, mapping, posts = machine_clock(), load_mapping(None), Nowhere()
-    outside = Outside(
-        store=store,
-        clock=clock,
-        wire=LocalWire(LocalIon(IonServer(account))),
-        posts=posts,
-        sink=KafkaSink(posts, "commands", mapping),
-        reader=None,
-        read_events=Events,
-        read_orders=None,
-        read_contracts=None,
-        missing_topics=none_missing,
-        fingerprint=lambda data: "0",
-        rng=rng,
-        owner="bench",
-        idle_seconds=15.0,
-    )
-    daemon = Daemon(build(settings, mapping, outside, Metrics()))
+    daemon = local_daemon(account, store, machine_clock(), Events, 10_000, rng)
     started, cpu = time.monotonic(), time.process_time()
     running = asyncio.create_task(daemon.run())
     while True:

@@ -9,18 +9,12 @@ from random import Random
 from typing import Any
 
 from syncd.core.values import Millis
-from syncd.crm.kafka import KafkaSink
-from syncd.daemon import Daemon, Outside, build, none_missing
 from syncd.engine.clock import SharedClock
 from syncd.engine.intake import Intake, SavedEvent
-from syncd.mapping import load_mapping
-from syncd.metrics import Metrics
-from syncd.settings import load
-from syncd.sim.ion import Account, IonOptions, IonServer
+from syncd.sim.ion import Account, IonOptions
 from syncd.sim.time import VirtualLoop
-from syncd.sim.wire import LocalIon
 from syncd.store.memory import MemoryStore
-from tests.parts.local import LocalWire
+from tests.parts.local import local_daemon
 from tests.system.test_day import customer
 
 START = 1_760_000_000
@@ -54,11 +48,6 @@ class Told:
             self._on_progress({0: 0})
 
 
-class Nowhere:
-    async def send(self, messages: Any) -> None:
-        """Taken."""
-
-
 class VirtualDaemon:
     """The daemon as it is, with ION, the events and the store in memory, and the loop's time."""
 
@@ -66,35 +55,12 @@ class VirtualDaemon:
         self.loop = loop
         self.account = Account(IonOptions(calls_per_minute=calls_per_minute, customers=0), self.now)
         self.told = Told()
-        environ = {
-            "SYNCD_KAFKA__BOOTSTRAP_SERVERS": "none",
-            "SYNCD_ION__URL": "http://ion.simulated",
-            "SYNCD_ION__ACCOUNT_ID": "20481",
-            "SYNCD_ION__REFRESH_TOKEN": "initial-refresh-token",
-            "SYNCD_ION__CALLS_PER_MINUTE": str(calls_per_minute),
-            "SYNCD_SUBSCRIPTIONS__INTERVAL_SECONDS": "0",
-            **{f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("UPDATES", "LINK_CHANGES", "PERCENT")},
-        }
-        settings, _ = load(None, environ)
-        mapping, posts = load_mapping(None), Nowhere()
         self.store = MemoryStore(Random(1), self.now)
-        outside = Outside(
-            store=self.store,
-            clock=SharedClock(loop.time, Millis(START * 1000)),
-            wire=LocalWire(LocalIon(IonServer(self.account))),
-            posts=posts,
-            sink=KafkaSink(posts, "commands", mapping),
-            reader=None,
-            read_events=self.told,
-            read_orders=None,
-            read_contracts=None,
-            missing_topics=none_missing,
-            fingerprint=lambda data: "0",
-            rng=Random(1),
-            owner="me",
-            idle_seconds=15.0,
+        clock = SharedClock(loop.time, Millis(START * 1000))
+        unlimited = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in ("UPDATES", "LINK_CHANGES", "PERCENT")}
+        self.daemon = local_daemon(
+            self.account, self.store, clock, self.told, calls_per_minute, Random(1), **unlimited
         )
-        self.daemon = Daemon(build(settings, mapping, outside, Metrics()))
 
     def now(self) -> float:
         return START + self.loop.time()
