@@ -28,7 +28,7 @@ from syncd.core.link import LinkState
 from syncd.core.listing import SweepOutcome
 from syncd.core.policy import Dialect, Policy
 from syncd.core.values import Millis
-from syncd.core.work import CATCH_UP, CHORES, ORDERS, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
+from syncd.core.work import CATCH_UP, CHORES, FOR_GUARD, ORDERS, RESCORE, SWEEP, VERIFY, HoldKind, Stage, Sweep
 from syncd.crm.commands import dead_letter_message
 from syncd.crm.events import EventDecoder
 from syncd.crm.licences import read_contract
@@ -703,7 +703,7 @@ def policy_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> Poli
 def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
     metrics.ion_budget_calls.labels("used").set(status.budget_used)
     metrics.ion_budget_calls.labels("free").set(max(0, int(ledger.rate) - status.budget_used))
-    metrics.pending_changes.labels("to-ion").set(status.pending[Stage.CALL.value])
+    metrics.pending_changes.labels("to-ion").set(status.pending[Stage.CALL.value] + status.pending[FOR_GUARD])
     metrics.pending_changes.labels("to-crm").set(status.commands_open)
     metrics.oldest_pending_seconds.labels("to-ion").set(status.oldest_pending_seconds)
     metrics.oldest_pending_seconds.labels("to-crm").set(status.oldest_command_seconds)

@@ -22,6 +22,10 @@ class Stage(StrEnum):
     """ION must be called; waits for a slot of the budget."""
 
 
+FOR_GUARD = "guard"
+"""Where a change is pending that was decided and waits for the guard's word: in no stage of the queue."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to work on one customer for a while, and the fence that proves it (S12)."""

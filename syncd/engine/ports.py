@@ -196,7 +196,12 @@ class Unit(Outlook, Protocol):
         """Customers due to be decided, queued no later than ``before``; counts no further than ``limit``."""
 
     async def is_queued(self, subject: Subject) -> bool: ...
-    async def pending(self) -> dict[Stage, tuple[int, Millis]]: ...
+    async def pending(self) -> dict[str, tuple[int, Millis]]:
+        """How many customers wait in which stage, and changes ``FOR_GUARD``, and since when the oldest does.
+
+        All as of one moment: who leaves the one goes to the other.
+        """
+
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd: ...
     async def keep_readings(self, readings: Collection[Reading], now: Millis) -> None:
         """For those of them who are due; who is due for a call, waits anew from now on."""

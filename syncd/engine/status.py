@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.budget import Ledger
-from syncd.core.guard import NOTHING
 from syncd.core.intent import IntentState
 from syncd.core.licences import Roll
 from syncd.core.order import OrderState
-from syncd.core.plan import ChangeState
 from syncd.core.values import Millis, Side
 from syncd.core.verify import OPEN, Divergence
-from syncd.core.work import VERIFY, HoldKind, Stage, Sweep
+from syncd.core.work import FOR_GUARD, VERIFY, HoldKind, Stage, Sweep
 from syncd.engine.ports import Store
 
 
@@ -22,7 +20,8 @@ class Status:
     at: Millis
     links: dict[str, int]
     pending: dict[str, int]
-    """Customers to look at (``decide``) and customers to be written to ION (``call``)."""
+    """Customers to look at (``decide``), changes that the guard still counts (``guard``), and customers to be
+    written to ION (``call``)."""
     oldest_pending_seconds: float
     commands_open: int
     oldest_command_seconds: float
@@ -69,7 +68,6 @@ async def survey(store: Store, events_topic: str) -> Status:
         tokens = await unit.tokens()
         offsets = await unit.offsets(events_topic)
         guard = await unit.guard_state()
-        changes = await unit.tally_changes(now)
         verified = await unit.note(VERIFY)
         divergences = await unit.divergences()
         orders = await unit.count_orders()
@@ -77,17 +75,18 @@ async def survey(store: Store, events_topic: str) -> Status:
     waiting = [
         found for (side, state), found in intents.items() if side is Side.CRM and state is not IntentState.UNKNOWN
     ]
+    held, _ = pending.pop(FOR_GUARD, (0, now)) if guard.is_closed else (0, now)
     oldest = min((since for _, since in pending.values()), default=now)
     return Status(
         at=now,
         links={state.value: count for state, count in links.items()},
-        pending={stage.value: pending.get(stage, (0, now))[0] for stage in Stage},
+        pending={place: pending.get(place, (0, now))[0] for place in (*Stage, FOR_GUARD)},
         oldest_pending_seconds=max(0, now - oldest) / 1000,
         commands_open=sum(count for count, _ in waiting),
         oldest_command_seconds=max(0, now - min((at for _, at in waiting), default=now)) / 1000,
         unknown_outcomes=sum(count for (_, state), (count, _) in intents.items() if state is IntentState.UNKNOWN),
         holds={kind.value: holds.get(kind, 0) for kind in HoldKind},
-        held_changes=changes.get(ChangeState.WAITING, NOTHING).changes if guard.is_closed else 0,
+        held_changes=held,
         held_reason=guard.reason if guard.held_since is not None else "",
         is_paused=guard.paused_since is not None,
         budget_limit=ledger.limit if ledger else 0,

@@ -32,6 +32,7 @@ from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject
 from syncd.core.verify import Divergence
 from syncd.core.work import (
+    FOR_GUARD,
     STEERED,
     Again,
     Claim,
@@ -490,11 +491,14 @@ class MemoryUnit:
     async def is_queued(self, subject: Subject) -> bool:
         return subject in self._table("queue")
 
-    async def pending(self) -> dict[Stage, tuple[int, Millis]]:
-        found: dict[Stage, tuple[int, Millis]] = {}
-        for queued in self._table("queue").values():
-            count, oldest = found.get(queued.stage, (0, queued.since))
-            found[queued.stage] = (count + 1, min(oldest, queued.since))
+    async def pending(self) -> dict[str, tuple[int, Millis]]:
+        waiting = [(queued.stage.value, queued.since) for queued in self._table("queue").values()]
+        changes = self._table("changes").values()
+        waiting += [(FOR_GUARD, change.at) for change in changes if change.state is ChangeState.WAITING]
+        found = dict[str, tuple[int, Millis]]()
+        for place, since in waiting:
+            count, oldest = found.get(place, (0, since))
+            found[place] = (count + 1, min(oldest, since))
         return found
 
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:

@@ -59,6 +59,7 @@ from syncd.core.record import Reading, Record
 from syncd.core.values import Millis, Side, Subject, Value
 from syncd.core.verify import Divergence, Standing
 from syncd.core.work import (
+    FOR_GUARD,
     STEERED,
     Again,
     Claim,
@@ -146,6 +147,14 @@ TALLY = (
     select(CHANGES.c.state, *[func.sum(CHANGES.c[kind]).label(kind) for kind in Tally._fields])
     .where(CHANGES.c.by == "", or_(CHANGES.c.state != ChangeState.SPENT.value, CHANGES.c.at > bindparam("since")))
     .group_by(CHANGES.c.state)
+)
+PENDING = union_all(
+    select(QUEUE.c.stage.label("place"), func.count().label("n"), func.min(QUEUE.c.since).label("oldest")).group_by(
+        QUEUE.c.stage
+    ),
+    select(literal(FOR_GUARD), func.count(), func.min(CHANGES.c.at)).where(
+        CHANGES.c.state == ChangeState.WAITING.value
+    ),
 )
 GUARD_STATE = select(GUARD)
 FENCE = select(QUEUE.c.fence).where(QUEUE.c.subject == _WHO).with_for_update()
@@ -843,9 +852,8 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
     async def is_queued(self, subject: Subject) -> bool:
         return bool(await self._count(select(QUEUE.c.subject).where(QUEUE.c.subject == subject), 1))
 
-    async def pending(self) -> dict[Stage, tuple[int, Millis]]:
-        query = select(QUEUE.c.stage, func.count().label("n"), func.min(QUEUE.c.since).label("oldest"))
-        return {Stage(row.stage): (row.n, row.oldest) for row in await self._rows(query.group_by(QUEUE.c.stage))}
+    async def pending(self) -> dict[str, tuple[int, Millis]]:
+        return {row.place: (row.n, row.oldest) for row in await self._rows(PENDING) if row.n}
 
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:
         new, shown = (QUEUE.c.due > turn.listed) & (QUEUE.c.due <= now), _shown_since(turn.fresh)

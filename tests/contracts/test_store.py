@@ -28,6 +28,7 @@ from syncd.core.record import ION_NOTE, Observation, Position, Reading, Record, 
 from syncd.core.values import Address, CrmId, Field, IonId, Millis, Side, Subject
 from syncd.core.verify import Divergence, Standing
 from syncd.core.work import (
+    FOR_GUARD,
     STEERED,
     Again,
     Claim,
@@ -590,6 +591,9 @@ class TestTheQueue:
             await unit.enqueue([Subject("crm:1")], NOW)
             await unit.enqueue([Subject("crm:2")], Millis(NOW + 5))
             assert await unit.pending() == {Stage.DECIDE: (2, NOW)}
+            await unit.save_change(change("a", at=Millis(NOW - 3)))
+            await unit.save_change(change("b", state=ChangeState.PASSED))
+            assert await unit.pending() == {Stage.DECIDE: (2, NOW), FOR_GUARD: (1, NOW - 3)}
 
 
 async def test_holds_and_candidates_wait_for_a_person(store: Store) -> None:
