@@ -186,6 +186,28 @@ CLAIMABLE = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, of=QUEUE)
 )
+SHOWN = exists().where(READINGS.c.subject == QUEUE.c.subject, READINGS.c.asked > bindparam("fresh"))
+_SHOWN_FIRST = CLAIMABLE.order_by(None).order_by(case((SHOWN, 0), else_=1), QUEUE.c.since)
+CLAIMABLE_SHOWN = _SHOWN_FIRST.where(SHOWN)
+CLAIMABLE_IN_TURN = _SHOWN_FIRST.where(
+    or_(SHOWN, QUEUE.c.due <= bindparam("listed"), QUEUE.c.since <= bindparam("late"), not_(LINKED))
+)
+_NEW = (QUEUE.c.due > bindparam("listed")) & (QUEUE.c.due <= bindparam("now"))
+CROWD = select(
+    *(
+        select(func.count())
+        .select_from(select(QUEUE.c.subject).where(each).limit(bindparam("most")).subquery())
+        .scalar_subquery()
+        for each in (
+            (QUEUE.c.stage == Stage.DECIDE.value) & _NEW & LINKED,
+            CALLS & _NEW & (QUEUE.c.leased_until <= bindparam("now")) & LINKED & not_(SHOWN),
+            CALLS & (QUEUE.c.due <= bindparam("now")) & SHOWN,
+        )
+    )
+)
+NEXT_DUE = select(
+    func.min(case((QUEUE.c.leased_until > QUEUE.c.due, QUEUE.c.leased_until), else_=QUEUE.c.due))
+).where(QUEUE.c.stage == bindparam("stage"))
 NEWEST = (
     select(QUEUE.c.subject, QUEUE.c.stage, QUEUE.c.since)
     .where(QUEUE.c.due <= bindparam("now"), QUEUE.c.leased_until <= bindparam("now"))
@@ -782,13 +804,12 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         only: Collection[Subject] | None = None,
     ) -> list[Claim]:
         query, chosen = CLAIMABLE, dict[str, Any]()
-        if only is not None:
-            query, chosen = query.where(among(self._dialect, QUEUE.c.subject)), ids_of(self._dialect, only)
         if turn is not None:
-            shown = _shown_since(turn.fresh)
-            others = or_(QUEUE.c.due <= turn.listed, QUEUE.c.since <= turn.late, not_(LINKED))
-            query = query.where(shown if turn.is_only_for_shown else or_(shown, others))
-            query = query.order_by(None).order_by(case((shown, 0), else_=1), QUEUE.c.since)
+            query = CLAIMABLE_SHOWN if turn.is_only_for_shown else CLAIMABLE_IN_TURN
+            chosen = {"fresh": turn.fresh, "listed": turn.listed, "late": turn.late}
+        if only is not None:
+            query = query.where(among(self._dialect, QUEUE.c.subject))
+            chosen |= ids_of(self._dialect, only)
         claims = [
             Claim(
                 Subject(row.subject),
@@ -840,9 +861,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         await self._connection.execute(UNQUEUED, {"who": subject, "now": now})
 
     async def next_due(self, stage: Stage) -> Millis | None:
-        when = case((QUEUE.c.leased_until > QUEUE.c.due, QUEUE.c.leased_until), else_=QUEUE.c.due)
-        query = select(func.min(when)).where(QUEUE.c.stage == stage.value)
-        due: int | None = (await self._connection.execute(query)).scalar()
+        due: int | None = (await self._connection.execute(NEXT_DUE, {"stage": stage.value})).scalar()
         return None if due is None else Millis(due)
 
     async def undecided(self, now: Millis, before: Millis, limit: int) -> int:
@@ -856,15 +875,8 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         return {row.place: (row.n, row.oldest) for row in await self._rows(PENDING) if row.n}
 
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:
-        new, shown = (QUEUE.c.due > turn.listed) & (QUEUE.c.due <= now), _shown_since(turn.fresh)
-        groups = (
-            (QUEUE.c.stage == Stage.DECIDE.value) & new & LINKED,
-            CALLS & new & (QUEUE.c.leased_until <= now) & LINKED & not_(shown),
-            CALLS & (QUEUE.c.due <= now) & shown,
-        )
-        some = [select(QUEUE.c.subject).where(group).limit(limit).subquery() for group in groups]
-        counts = select(*[select(func.count()).select_from(each).scalar_subquery() for each in some])
-        return Crowd(*(await self._connection.execute(counts)).one())
+        asked = {"listed": turn.listed, "fresh": turn.fresh, "now": now, "most": limit}
+        return Crowd(*(await self._connection.execute(CROWD, asked)).one())
 
     async def keep_readings(self, readings: Collection[Reading], now: Millis) -> None:
         by_id = {reading.ion_id: reading for reading in readings}
@@ -1240,10 +1252,6 @@ def _hold_on(dialect: str) -> TextClause:
         },
     )
     return compiled(dialect, statement, ("subject", "kind", "since", "reason", "fields"))
-
-
-def _shown_since(fresh: Millis) -> ColumnElement[bool]:
-    return exists().where(READINGS.c.subject == QUEUE.c.subject, READINGS.c.asked > fresh)
 
 
 def _hold(row: Any) -> Hold:
