@@ -86,7 +86,7 @@ class Events(Protocol):
 
     problem: str | None
     is_behind: bool
-    """A backlog is being read."""
+    """A backlog is being read, or may be: nobody knows before the first look."""
 
     async def run(self) -> None: ...
 

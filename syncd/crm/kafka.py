@@ -120,13 +120,13 @@ class KafkaEvents:
         self._on_progress = on_progress
         self.problem: str | None = "not connected yet"
         """Why no events are read at present; ``None`` while they are."""
-        self.is_behind = False
+        self.is_behind = True
+        """There is more to read; as long as it was never found out, there may be."""
 
     async def run(self) -> None:
         """Read for ever; start anew, with growing pauses, whenever the brokers are lost."""
         pause = 0.5
         while True:
-            self.is_behind = False
             try:
                 async with asyncio.timeout(STALL_SECONDS):
                     await self._prepare()
@@ -135,6 +135,7 @@ class KafkaEvents:
                 if self.problem is None:
                     pause = 0.5  # it has worked meanwhile
                 self.problem = f"Kafka is away: {type(error).__name__}"
+                self.is_behind = False  # the rest goes on without it
                 log.warning("kafka_away", error=str(error) or "nothing comes any more", retry_in_seconds=pause)
             await self._clock.sleep(pause)
             pause = min(30.0, pause * 2)
@@ -165,7 +166,7 @@ class KafkaEvents:
         loop, told, told_at = asyncio.get_running_loop(), dict[int, Place](), 0.0
         while True:
             turn = seek.turn
-            events, read = await self._fetch(consumer)
+            events, read = await self._fetch(consumer, seek)
             if seek.failure is not None:
                 raise KafkaError(f"where to read on could not be found out: {seek.failure}")
             if not read and not seek.is_done:
@@ -188,11 +189,14 @@ class KafkaEvents:
             if all(lag == 0 for lag in lags.values()):
                 patience.reschedule(loop.time() + STALL_SECONDS)
 
-    async def _fetch(self, consumer: AIOKafkaConsumer) -> tuple[list[RawEvent], dict[TopicPartition, int]]:
+    async def _fetch(
+        self, consumer: AIOKafkaConsumer, seek: _Seek
+    ) -> tuple[list[RawEvent], dict[TopicPartition, int]]:
         """What has come, and where it ends; of a backlog, as much as a batch may hold."""
         loop, read = asyncio.get_running_loop(), dict[TopicPartition, int]()
         events, keys, weight, until, wait_ms = list[RawEvent](), set[bytes | None](), 0, 0.0, FETCH_WAIT_MS
         while len(events) < MAX_EVENTS and len(keys) < MAX_CUSTOMERS and weight < MAX_BYTES:
+            is_placed = seek.is_done
             fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=CHUNK)
             for place, records in fetched.items():
                 events += records
@@ -200,8 +204,8 @@ class KafkaEvents:
                 weight += sum([len(record.value or b"") for record in records])
                 read[place] = records[-1].offset + 1
             until = until or loop.time() + MAX_SECONDS
-            self.is_behind = bool(fetched) and await _has_more(consumer)
-            if not self.is_behind or loop.time() > until:
+            self.is_behind = await _has_more(consumer) if fetched else self.is_behind and not is_placed
+            if not (fetched and self.is_behind) or loop.time() > until:
                 break
             wait_ms = MORE_WAIT_MS
             await asyncio.sleep(0)  # what lies here already is given without a pause

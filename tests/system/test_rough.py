@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 import urllib.error
@@ -10,9 +11,10 @@ import urllib.request
 
 import pytest
 
+from tests.parts.kafka import Kafka
 from tests.parts.world import World, eventually, http
 from tests.system.conftest import MakeWorld
-from tests.system.test_day import customer, linked_world
+from tests.system.test_day import asked_of_crm, customer, linked_world, moment
 
 
 def hold_customers(world: World, count: int) -> list[str]:
@@ -181,6 +183,28 @@ def test_a_create_that_never_arrived_is_tried_again_once_its_absence_is_proven(
     world.topics.edit("C1", **customer())
     world.linked("C1", 60)
     assert sum(row["company"] == "Acme Ltd" for row in world.ion.customers().values()) == 1
+
+
+def test_nothing_is_decided_before_the_events_that_waited_are_read(
+    make_world: MakeWorld, kafka: Kafka, dialect: str
+) -> None:
+    """Both sides were edited while nobody looked; at the start ION answers at once, and Kafka takes its time."""
+    world, ion_id = linked_world(make_world, dialect)
+    world.wait_until_idle()
+    world.stop()
+    time.sleep(1.1)  # ION dates by the second: an edit in that of our own write can't be told from it
+    world.ion.edit(ion_id, company="From ION")
+    time.sleep(3)
+    world.topics.edit("C1", at=moment(), company="From the CRM")
+    os.kill(kafka.pid, signal.SIGSTOP)
+    try:
+        world.start(until="sweep_ended")
+        time.sleep(2)
+    finally:
+        os.kill(kafka.pid, signal.SIGCONT)
+    eventually(lambda: world.ion.customers()[ion_id]["company"] == "From the CRM", "the later edit in ION")
+    world.wait_until_idle()
+    assert asked_of_crm(world, company="From ION") == []
 
 
 def test_first_contact_links_by_listing_alone_and_writes_only_what_differs(
