@@ -36,7 +36,7 @@ from tests.parts.world import World
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "200000"))
 CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "20000"))
-RUNS, WARM_UPS = int(os.environ.get("BENCH_RUNS", "5")), int(os.environ.get("BENCH_WARM_UPS", "2"))
+RUNS, WARM_UPS = int(os.environ.get("BENCH_RUNS", "5")), int(os.environ.get("BENCH_WARM_UPS", "3"))
 IS_KNOWN = "BENCH_UNKNOWN" not in os.environ
 """The customers were told of before, as in daily life; for syncd, they are linked too."""
 PARTITIONS = 6

@@ -2,7 +2,7 @@
 
 A simulated ION, real PostgreSQL, and the daemon's own sweep in a process of its own: a first one, in which all are
 new; then ones that find nothing changed and ones that find one in a hundred changed, in turn.
-``python -m bench.sweep``; ``BENCH_CUSTOMERS=1000000`` for the large one.
+``python -m bench.sweep``; ``BENCH_CUSTOMERS=100000`` leaves out the large one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from syncd.settings import load
 from tests.parts.postgres import Postgres
 from tests.parts.world import SimulatedIon
 
-CUSTOMERS = [int(count) for count in os.environ.get("BENCH_CUSTOMERS", "10000,100000").split(",")]
+CUSTOMERS = [int(count) for count in os.environ.get("BENCH_CUSTOMERS", "100000,1000000").split(",")]
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 COMMAND = "python -m bench.sweep"
 KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
@@ -99,10 +99,12 @@ def measure() -> list[Row]:
             rng, same, other = Random(1), list[Swept](), list[Swept]()
             try:
                 first = sweep(postgres.url, ion.url)
+                print(first, flush=True)
                 for _ in range(RUNS):
                     same.append(sweep(postgres.url, ion.url))
                     change(ion, rng, count // 100)
                     other.append(sweep(postgres.url, ion.url))
+                    print(same[-1], other[-1], sep="\n", flush=True)
             finally:
                 ion.process.stop()
                 postgres.stop()
