@@ -44,6 +44,18 @@ def linked_world(make_world: MakeWorld, dialect: str, **options: Any) -> tuple[W
     return world, world.linked("C1")
 
 
+def edited_on_both_sides_while_down(make_world: MakeWorld, dialect: str) -> tuple[World, str]:
+    """C1's company was edited on both sides, in the CRM last, and no daemon saw it."""
+    world, ion_id = linked_world(make_world, dialect)
+    world.wait_until_idle()
+    world.stop()
+    time.sleep(1.1)  # ION dates by the second: an edit in that of our own write can't be told from it
+    world.ion.edit(ion_id, company="From ION")
+    time.sleep(3)
+    world.topics.edit("C1", at=moment(), company="From the CRM")
+    return world, ion_id
+
+
 def asked_of_crm(world: World, **wanted: Any) -> list[dict[str, Any]]:
     return [c for c in world.commands() if all(c["data"]["set"].get(name) == value for name, value in wanted.items())]
 

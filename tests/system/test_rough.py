@@ -14,7 +14,7 @@ import pytest
 from tests.parts.kafka import Kafka
 from tests.parts.world import World, eventually, http
 from tests.system.conftest import MakeWorld
-from tests.system.test_day import asked_of_crm, customer, linked_world, moment
+from tests.system.test_day import asked_of_crm, customer, edited_on_both_sides_while_down, linked_world
 
 
 def hold_customers(world: World, count: int) -> list[str]:
@@ -189,13 +189,7 @@ def test_nothing_is_decided_before_the_events_that_waited_are_read(
     make_world: MakeWorld, kafka: Kafka, dialect: str
 ) -> None:
     """Both sides were edited while nobody looked; at the start ION answers at once, and Kafka takes its time."""
-    world, ion_id = linked_world(make_world, dialect)
-    world.wait_until_idle()
-    world.stop()
-    time.sleep(1.1)  # ION dates by the second: an edit in that of our own write can't be told from it
-    world.ion.edit(ion_id, company="From ION")
-    time.sleep(3)
-    world.topics.edit("C1", at=moment(), company="From the CRM")
+    world, ion_id = edited_on_both_sides_while_down(make_world, dialect)
     os.kill(kafka.pid, signal.SIGSTOP)
     try:
         world.start(until="sweep_ended")

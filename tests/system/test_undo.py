@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from tests.parts.world import World, eventually
 from tests.system.conftest import MakeWorld
-from tests.system.test_day import asked_of_crm, linked_world, moment
+from tests.system.test_day import asked_of_crm, edited_on_both_sides_while_down, moment
 
 
 def contested_world(make_world: MakeWorld, dialect: str) -> tuple[World, str]:
-    """C1's company was edited on both sides, in the CRM last."""
-    world, ion_id = linked_world(make_world, dialect)
-    world.wait_until_idle()
-    world.stop()
-    time.sleep(1.1)  # ION dates by the second: an edit in that of our own write can't be told from it
-    world.ion.edit(ion_id, company="From ION")
-    time.sleep(3)
-    world.topics.edit("C1", at=moment(), company="From the CRM")
+    """The edit in ION has lost."""
+    world, ion_id = edited_on_both_sides_while_down(make_world, dialect)
     world.start()
     eventually(lambda: world.ion.customers()[ion_id]["company"] == "From the CRM", "the winner in ION")
     world.wait_until_idle()
