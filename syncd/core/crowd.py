@@ -3,8 +3,9 @@
 Rules
 1. Whoever began to wait for a write after the last listing began, and is no part of a crowd, takes a GET of
    its own: an ION edit that is younger than a listed reading would be overwritten unseen.
-2. In a crowd they wait for the next listing, which is made at once. A page serves those on it, as far as there
-   are slots for them; from then on the others wait anew.
+2. In a crowd they wait for the next listing, which is made as soon as those are served whom the last one has
+   shown, or its readings are old. A page serves those on it, as far as there are slots for them; from then on the
+   others wait anew.
 3. Whoever waited already when the last listing began, and was on no page of it, goes alone; so does
    whoever is late for whatever reason.
 4. A newcomer, who came after all others and hardly anybody with him, is no part of a crowd: somebody looks at a

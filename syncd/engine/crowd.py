@@ -64,12 +64,13 @@ class Crowds:
         return await unit.lease(NEWCOMER, f"{newcomer} at {now}", now, pace_ms)
 
     async def is_waiting(self) -> bool:
-        """There is a crowd, and it has been decided, or was waited for long enough."""
+        """There is a crowd, and it has been decided, or was waited for long enough; and nobody goes before it."""
         now, least = self._clock.now(), enough(self._facts.pages)
         async with self._store.begin() as unit:
             crowd = await unit.crowd(self._turn(), now, least)
         self._seen_at = (self._seen_at or now) if crowd.unshown >= least else None
-        return self._seen_at is not None and (crowd.deciding < least or now - self._seen_at >= GATHER_MS)
+        is_gathered = self._seen_at is not None and (crowd.deciding < least or now - self._seen_at >= GATHER_MS)
+        return is_gathered and crowd.shown < least
 
     async def wait_for_slots(self, pages_read: int, patience: Millis) -> None:
         """Wait until the next page is worth its call: without slots its readings grow old unused.
@@ -91,14 +92,17 @@ class Crowds:
     async def keep(self, readings: Sequence[Reading]) -> None:
         """Leave a page's readings to those who wait for them; a few who wait take a look of their own.
 
-        A page that came late leaves none: they would be old before anybody had a slot.
+        Who was shown before and still waits is shown again: this listing passed nobody by. A page that came late
+        leaves none: they would be old before anybody had a slot.
         """
         now, turn = self._clock.now(), self._turn()
         fresh = [reading for reading in readings if now - reading.asked <= self._facts.fresh_ms // 2]
         async with self._store.begin() as unit:
             await unit.drop_readings(turn.fresh)
-            if fresh and (await unit.crowd(turn, now, CROWD)).unshown >= CROWD:
-                await unit.keep_readings(fresh, now)
+            if fresh:
+                crowd = await unit.crowd(turn, now, CROWD)
+                if crowd.unshown + crowd.shown >= CROWD:
+                    await unit.keep_readings(fresh, now)
 
     def _turn(self) -> Turn:
         now = self._clock.now()
