@@ -49,7 +49,7 @@ class Turn(NamedTuple):
     """Whose turn it is while a crowd waits."""
 
     listed: Millis
-    """Those who waited already at this moment: the last listing began then, and did not show them."""
+    """Those who waited before this moment: the last listing began then, and did not show them."""
     fresh: Millis
     """Those whom a page has shown since; they go first."""
     late: Millis

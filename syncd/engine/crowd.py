@@ -28,6 +28,8 @@ from syncd.core.work import NEWCOMER, Stage
 from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Gate, Store, Unit
 
+CLAIMED_WITHIN = 0.9
+"""Of the time that a reading is fresh: whoever is claimed later would find it old, and take a look of its own."""
 MAX_SLEEP_SECONDS = 5.0
 """The longest sleep between two questions whether a page is worth its call."""
 
@@ -96,9 +98,9 @@ class Crowds:
         leaves none: they would be old before anybody had a slot.
         """
         now, turn = self._clock.now(), self._turn()
-        fresh = [reading for reading in readings if now - reading.asked <= self._facts.fresh_ms // 2]
+        fresh = [reading for reading in readings if reading.asked >= self._fresh_from(now, 0.5)]
         async with self._store.begin() as unit:
-            await unit.drop_readings(turn.fresh)
+            await unit.drop_readings(self._fresh_from(now))
             if fresh:
                 crowd = await unit.crowd(turn, now, CROWD)
                 if crowd.unshown + crowd.shown >= CROWD:
@@ -106,4 +108,7 @@ class Crowds:
 
     def _turn(self) -> Turn:
         now = self._clock.now()
-        return Turn(self._facts.listed_last, Millis(now - self._facts.fresh_ms), Millis(now - LATE_MS))
+        return Turn(self._facts.listed_last, self._fresh_from(now, CLAIMED_WITHIN), Millis(now - LATE_MS))
+
+    def _fresh_from(self, now: Millis, share: float = 1) -> Millis:
+        return Millis(now - int(share * self._facts.fresh_ms))

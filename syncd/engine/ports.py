@@ -337,9 +337,9 @@ class Gate(Protocol):
     """The only door to ION: waits until the budget has room."""
 
     def slots(
-        self, lane: Lane, count: int = 1, not_after: Millis | None = None
+        self, lane: Lane, count: int = 1, not_after: Millis | None = None, *, goes_first: bool = False
     ) -> AbstractAsyncContextManager[Slots]:
-        """``NoSlotInTime`` where there is none by then."""
+        """``NoSlotInTime`` where there is none by then; ``goes_first``: before all others in this lane."""
 
     async def wait_ms(self, count: int) -> int:
         """How long until it is worth while to begin what needs so many slots, as things stand."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -30,8 +31,9 @@ NEWCOMER_WAITS_MS = 120_000
 """So long a newcomer waits for slots among those who can't wait for long, and then as others do."""
 CALLS_AT_ONCE = 4
 """So many of a crowd are claimed together."""
-PLACES_KEPT = 8
-"""So many of those are kept for newcomers, and for whom a page has shown: they can't wait for slots for long."""
+PLACES_KEPT, NEWCOMERS_PLACES = 8, 4
+"""So many of those are kept for newcomers, and for whom a page has shown: they can't wait for slots for long; and
+so many of these for newcomers alone, since a page shows enough to fill the others."""
 CROWD_SECONDS, QUIET_SECONDS = 0.5, 0.1
 """How often to look whether the crowd is gone, beside being woken by a page that serves it; and how often at most."""
 BEHIND_SECONDS = 0.1
@@ -154,20 +156,28 @@ class Workers:
                     await unit.renew(list(self._held.values()), Millis(self._clock.now() + LEASE_MS))
 
     async def _push_one(self, claim: Claim) -> None:
-        await self._push_with(claim, await self._pusher.needs(claim.subject))
+        await self._push_in_turn(claim, [await self._pusher.needs(claim.subject)])
 
     async def _push_newcomer(self, claim: Claim) -> None:
-        need, not_after = await self._pusher.needs(claim.subject), Millis(self._clock.now() + NEWCOMER_WAITS_MS)
-        await self._push_with(claim, replace(need, not_after=need.not_after or not_after))
+        """Before all others; if a page has shown it and no slot comes in time, with a look of its own."""
+        need, patience = await self._pusher.needs(claim.subject), Millis(self._clock.now() + NEWCOMER_WAITS_MS)
+        if need.reading is None:
+            await self._push_in_turn(claim, [replace(need, not_after=patience)], goes_first=True)
+        else:
+            look = Need(ion_id=need.ion_id, not_after=patience)
+            await self._push_in_turn(claim, [need, look], goes_first=True)
 
-    async def _push_with(self, claim: Claim, need: Need) -> None:
-        try:
-            async with self._gate.slots(need.lane, need.slots, need.not_after) as slots:
-                if task := asyncio.current_task():
-                    self._waiting.discard(task)  # from here on it is let finish
-                await self._pusher.push(claim, slots, need)
-        except NoSlotInTime:  # the reading grew old: the next page brings a new one
-            await self._finish(claim, Again(self._clock.now(), Stage.CALL, claim.attempts))
+    async def _push_in_turn(self, claim: Claim, needs: Sequence[Need], *, goes_first: bool = False) -> None:
+        """With the first of these for which there are slots in time."""
+        for need in needs:
+            with suppress(NoSlotInTime):
+                async with self._gate.slots(need.lane, need.slots, need.not_after, goes_first=goes_first) as slots:
+                    if task := asyncio.current_task():
+                        self._waiting.discard(task)  # from here on it is let finish
+                    await self._pusher.push(claim, slots, need)
+                    return
+        # The reading grew old: the next page brings a new one.
+        await self._finish(claim, Again(self._clock.now(), Stage.CALL, claim.attempts))
 
     async def _claim_undecided(self) -> list[Claim]:
         """The next, and before them newcomers, where there are so many that newcomers would have to wait."""
@@ -197,13 +207,15 @@ class Workers:
         one, so that whoever is claimed has the newest reason to be.
         """
         async with self._store.begin() as unit:
-            is_full = len(self._waiting) >= MAX_PUSHING - PLACES_KEPT
-            turn = await self._crowds.turn(unit, is_full=is_full)
+            free = MAX_PUSHING - len(self._waiting)
+            turn = await self._crowds.turn(unit, is_full=free <= PLACES_KEPT)
             must_wait = turn is not None or self._waiting
             if must_wait and (claims := await self._claim_newcomer(unit)):
                 return turn is not None, self._hold(claims), self._push_newcomer
-            limit = places if turn is not None else 1
-            claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, limit, turn)
+            limit = min(places if turn is not None else 1, free - NEWCOMERS_PLACES)
+            claims = []
+            if limit > 0:
+                claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, limit, turn)
         return turn is not None, self._hold(claims), self._push_one
 
     async def _claim_newcomer(self, unit: Unit) -> list[Claim]:

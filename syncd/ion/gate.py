@@ -42,35 +42,51 @@ class BudgetGate:
         self._clock = clock
         self._limit = calls_per_minute
         self._call_ms = call_ms
-        self._turn: dict[tuple[Lane, int, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._waiting = Counter[Lane]()
+        self._turn: dict[tuple[Lane, int, bool, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._waiting, self._first = Counter[Lane](), Counter[Lane]()
         self._freed = asyncio.Event()
         self.circuit = Circuit()
 
     @asynccontextmanager
-    async def slots(self, lane: Lane, count: int = 1, not_after: Millis | None = None) -> AsyncIterator[SlotsInHand]:
-        """Wait for ``count`` slots, all at once; what is not used goes back untouched."""
-        hand = SlotsInHand(self, lane, *await self.take(lane, count, not_after))
+    async def slots(
+        self, lane: Lane, count: int = 1, not_after: Millis | None = None, *, goes_first: bool = False
+    ) -> AsyncIterator[SlotsInHand]:
+        """Wait for ``count`` slots, all at once; what is not used goes back untouched.
+
+        ``goes_first``: before whoever waits in the same lane, who would take each slot before there are ``count``.
+        """
+        hand = SlotsInHand(self, lane, *await self.take(lane, count, not_after, goes_first=goes_first))
         try:
             yield hand
         finally:
             await asyncio.shield(hand.give_back())
 
-    async def take(self, lane: Lane, count: int, not_after: Millis | None = None) -> tuple[list[int], Millis]:
+    async def take(
+        self, lane: Lane, count: int, not_after: Millis | None = None, *, goes_first: bool = False
+    ) -> tuple[list[int], Millis]:
         """The slots, and when the ledger says that they were taken."""
         self._waiting[lane] += 1
+        self._first[lane] += goes_first
         try:
-            return await self._take(lane, count, not_after)
+            return await self._take(lane, count, not_after, goes_first)
         finally:
             self._waiting[lane] -= 1
+            self._first[lane] -= goes_first
+            if goes_first:
+                self._freed.set()
 
-    async def _take(self, lane: Lane, count: int, not_after: Millis | None) -> tuple[list[int], Millis]:
+    async def _take(
+        self, lane: Lane, count: int, not_after: Millis | None, goes_first: bool
+    ) -> tuple[list[int], Millis]:
         # First come, first served within a lane; who can't wait for long has a queue of its own, and who needs more.
-        async with self._turn[lane, count, not_after is not None]:
+        async with self._turn[lane, count, not_after is not None, goes_first]:
             while True:
                 if not_after is not None and self._clock.now() > not_after:
                     raise NoSlotInTime
                 self._freed.clear()
+                if self._first[lane] and not goes_first:
+                    await self._wait(MAX_WAIT_SECONDS)
+                    continue
                 if wait_ms := self.circuit.wait_ms(self._clock.now()):
                     await self._wait(wait_ms / 1000)
                     continue

@@ -504,7 +504,7 @@ class MemoryUnit:
     async def crowd(self, turn: Turn, now: Millis, limit: int) -> Crowd:
         deciding = unshown = shown = 0
         for subject, queued in self._table("queue").items():
-            is_new = turn.listed < queued.due <= now and self._is_linked(subject)
+            is_new = turn.listed <= queued.due <= now and self._is_linked(subject)
             if queued.stage is Stage.DECIDE:
                 deciding += is_new
             elif self._is_shown(subject, turn):
@@ -538,7 +538,7 @@ class MemoryUnit:
     def _has_turn(self, subject: str, queued: _Queued, turn: Turn) -> bool:
         if turn.is_only_for_shown or self._is_shown(subject, turn):
             return self._is_shown(subject, turn)
-        return queued.due <= turn.listed or queued.since <= turn.late or not self._is_linked(subject)
+        return queued.due < turn.listed or queued.since <= turn.late or not self._is_linked(subject)
 
     def _is_shown(self, subject: str, turn: Turn) -> bool:
         reading = self._table("readings").get(subject)

@@ -190,9 +190,9 @@ SHOWN = exists().where(READINGS.c.subject == QUEUE.c.subject, READINGS.c.asked >
 _SHOWN_FIRST = CLAIMABLE.order_by(None).order_by(case((SHOWN, 0), else_=1), QUEUE.c.since)
 CLAIMABLE_SHOWN = _SHOWN_FIRST.where(SHOWN)
 CLAIMABLE_IN_TURN = _SHOWN_FIRST.where(
-    or_(SHOWN, QUEUE.c.due <= bindparam("listed"), QUEUE.c.since <= bindparam("late"), not_(LINKED))
+    or_(SHOWN, QUEUE.c.due < bindparam("listed"), QUEUE.c.since <= bindparam("late"), not_(LINKED))
 )
-_NEW = (QUEUE.c.due > bindparam("listed")) & (QUEUE.c.due <= bindparam("now"))
+_NEW = (QUEUE.c.due >= bindparam("listed")) & (QUEUE.c.due <= bindparam("now"))
 CROWD = select(
     *(
         select(func.count())

@@ -484,7 +484,7 @@ class TestTheQueue:
                 await unit.add_link(replace(LINK, crm_id=CrmId(crm_id), ion_id=IonId(f"7-{crm_id}")))
             await unit.enqueue([Subject(f"crm:{name}") for name in ("new", "read", "old", "early", "create")], now)
             for claim in await unit.claim(Stage.DECIDE, now, 60_000, 9):
-                due = Millis(listed if claim.subject == "crm:early" else now)
+                due = Millis(listed - 1 if claim.subject == "crm:early" else now)
                 await unit.finish(claim, Again(due, Stage.CALL))
             await unit.enqueue([Subject("crm:deciding"), Subject("crm:stranger")], now)
             await unit.keep_readings([a_reading("7-old", turn.fresh), a_reading("7-deciding", now)], now)

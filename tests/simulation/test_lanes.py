@@ -96,3 +96,31 @@ def test_what_customer_sync_leaves_idle_the_operator_may_use() -> None:
     calls, account = _run(is_backlog=False)
     assert calls[Lane.OPERATOR] >= RATE * (MINUTES - 1)
     assert account.busiest_minute() <= RATE
+
+
+async def _order_of_grants(loop: VirtualLoop) -> list[str]:
+    """Slots come free one by one; several wait for one each, and last comes who needs two and goes first."""
+    store, granted = MemoryStore(Random(1), loop.time), list[str]()
+    gate = BudgetGate(store, SharedClock(loop.time, Millis(0)), RATE, 10_000)
+    for _ in range(RATE):
+        async with gate.slots(Lane.WRITE) as slots, slots.call():
+            await asyncio.sleep(1)
+
+    async def wait_for(who: str, count: int, *, goes_first: bool) -> None:
+        async with gate.slots(Lane.WRITE, count, goes_first=goes_first):
+            granted.append(who)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(wait_for("other", 1, goes_first=False))
+        await asyncio.sleep(0.1)
+        tasks.create_task(wait_for("first", 2, goes_first=True))
+    return granted
+
+
+def test_who_goes_first_gets_two_slots_before_those_who_would_take_each_as_it_comes() -> None:
+    loop = VirtualLoop()
+    try:
+        assert loop.run_until_complete(_order_of_grants(loop)) == ["first", "other", "other", "other"]
+    finally:
+        loop.close()

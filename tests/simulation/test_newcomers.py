@@ -47,14 +47,14 @@ async def _edits_beside_a_crowd(loop: VirtualLoop, every_seconds: int) -> tuple[
 def test_one_edit_a_minute_goes_before_the_hundreds_that_wait(loop: VirtualLoop) -> None:
     written, waited, busiest = loop.run_until_complete(_edits_beside_a_crowd(loop, 60))
     assert max(waited) < 65, "at worst all slots were taken, and are free again after a minute"
-    assert written > 0.8 * RATE * MINUTES
+    assert written > 0.95 * RATE * MINUTES
     assert busiest <= RATE
 
 
 def test_edits_that_come_and_come_leave_the_crowd_its_part(loop: VirtualLoop) -> None:
     written, waited, busiest = loop.run_until_complete(_edits_beside_a_crowd(loop, 4))
-    assert written > 0.7 * RATE * MINUTES
-    assert sum(math.isfinite(seconds) for seconds in waited) > 0.8 * NEWCOMERS_SHARE * RATE * MINUTES / 2
+    assert written > 0.8 * RATE * MINUTES
+    assert sum(math.isfinite(seconds) for seconds in waited) > 0.85 * NEWCOMERS_SHARE * RATE * MINUTES / 2
     assert busiest <= RATE
 
 
