@@ -1,6 +1,6 @@
 """The crowd's way to ION: who waits for a listing, and how the listing is paced (S5, ``core/crowd.py``).
 
-The leader lists at once when there is a crowd, and asks for a page when there are slots for the writes
+The leader lists when a crowd waits that nobody goes before, and asks for a page when there are slots for the writes
 that it serves. The page's readings of those who wait lie in the store for as long as they are fresh, so
 any replica builds its write on them.
 """

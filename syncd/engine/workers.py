@@ -28,7 +28,7 @@ LEASE_MS = 15_000
 RENEW_SECONDS = 5.0
 MAX_DECIDING, MAX_PUSHING = 32, 32
 NEWCOMER_WAITS_MS = 120_000
-"""So long a newcomer waits for slots among those who can't wait for long, and then as others do."""
+"""So long a newcomer waits for slots before all others, and then it is claimed anew."""
 CALLS_AT_ONCE = 4
 """So many of a crowd are claimed together."""
 PLACES_KEPT, NEWCOMERS_PLACES = 8, 4
@@ -162,10 +162,10 @@ class Workers:
         """Before all others; if a page has shown it and no slot comes in time, with a look of its own."""
         need, patience = await self._pusher.needs(claim.subject), Millis(self._clock.now() + NEWCOMER_WAITS_MS)
         if need.reading is None:
-            await self._push_in_turn(claim, [replace(need, not_after=patience)], goes_first=True)
+            needs = [replace(need, not_after=patience)]
         else:
-            look = Need(ion_id=need.ion_id, not_after=patience)
-            await self._push_in_turn(claim, [need, look], goes_first=True)
+            needs = [need, Need(ion_id=need.ion_id, not_after=patience)]
+        await self._push_in_turn(claim, needs, goes_first=True)
 
     async def _push_in_turn(self, claim: Claim, needs: Sequence[Need], *, goes_first: bool = False) -> None:
         """With the first of these for which there are slots in time."""

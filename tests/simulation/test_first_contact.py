@@ -13,7 +13,7 @@ from syncd.sim.time import VirtualLoop
 from tests.parts.virtual import VirtualDaemon
 
 
-def test_a_pair_is_linked_and_settled_in_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_is_linked_and_settled_in_one_look(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at, reconcile = Counter[str](), Reconciler.reconcile
 
     async def counted(self: Reconciler, claim: Claim) -> None:
@@ -21,7 +21,6 @@ def test_a_pair_is_linked_and_settled_in_one_look(monkeypatch: pytest.MonkeyPatc
         await reconcile(self, claim)
 
     monkeypatch.setattr(Reconciler, "reconcile", counted)
-    loop = VirtualLoop()
 
     async def first_contact() -> None:
         world = VirtualDaemon(loop, 30)
@@ -31,10 +30,7 @@ def test_a_pair_is_linked_and_settled_in_one_look(monkeypatch: pytest.MonkeyPatc
         world.daemon.stop()
         await running
 
-    try:
-        loop.run_until_complete(first_contact())
-    finally:
-        loop.close()
+    loop.run_until_complete(first_contact())
     assert {count for subject, count in looked_at.items() if subject.startswith("crm:")} == {1}
     assert sum(count for subject, count in looked_at.items() if subject.startswith("ion:")) <= 8, (
         "who was claimed already"

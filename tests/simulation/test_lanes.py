@@ -30,7 +30,7 @@ class Counted(Counter[Lane]):
         self[lane] += operation != "token"
 
 
-async def _beside(loop: VirtualLoop, is_backlog: bool) -> tuple[Counted, Account]:
+async def _beside(loop: VirtualLoop, *, is_backlog: bool) -> tuple[Counted, Account]:
     account = Account(IonOptions(calls_per_minute=RATE, customers=50), loop.time)
     store = MemoryStore(Random(1), loop.time)
     clock, calls = SharedClock(loop.time, Millis(0)), Counted()
@@ -74,16 +74,8 @@ async def _beside(loop: VirtualLoop, is_backlog: bool) -> tuple[Counted, Account
     return calls, account
 
 
-def _run(*, is_backlog: bool) -> tuple[Counted, Account]:
-    loop = VirtualLoop()
-    try:
-        return loop.run_until_complete(_beside(loop, is_backlog))
-    finally:
-        loop.close()
-
-
-def test_beside_a_full_backlog_the_operator_has_its_lane_and_no_more() -> None:
-    calls, account = _run(is_backlog=True)
+def test_beside_a_full_backlog_the_operator_has_its_lane_and_no_more(loop: VirtualLoop) -> None:
+    calls, account = loop.run_until_complete(_beside(loop, is_backlog=True))
     share = SHARES[Lane.OPERATOR] * RATE
     assert calls[Lane.OPERATOR] <= share * (MINUTES + 1)
     assert calls[Lane.OPERATOR] >= share * (MINUTES - 1), "its lane is its own"
@@ -92,8 +84,8 @@ def test_beside_a_full_backlog_the_operator_has_its_lane_and_no_more() -> None:
     assert account.busiest_minute() <= RATE
 
 
-def test_what_customer_sync_leaves_idle_the_operator_may_use() -> None:
-    calls, account = _run(is_backlog=False)
+def test_what_customer_sync_leaves_idle_the_operator_may_use(loop: VirtualLoop) -> None:
+    calls, account = loop.run_until_complete(_beside(loop, is_backlog=False))
     assert calls[Lane.OPERATOR] >= RATE * (MINUTES - 1)
     assert account.busiest_minute() <= RATE
 
@@ -118,9 +110,5 @@ async def _order_of_grants(loop: VirtualLoop) -> list[str]:
     return granted
 
 
-def test_who_goes_first_gets_two_slots_before_those_who_would_take_each_as_it_comes() -> None:
-    loop = VirtualLoop()
-    try:
-        assert loop.run_until_complete(_order_of_grants(loop)) == ["first", "other", "other", "other"]
-    finally:
-        loop.close()
+def test_who_goes_first_gets_two_slots_before_those_who_would_take_each_as_it_comes(loop: VirtualLoop) -> None:
+    assert loop.run_until_complete(_order_of_grants(loop)) == ["first", "other", "other", "other"]

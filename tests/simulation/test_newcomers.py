@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-
-import pytest
 
 from syncd.core.crowd import NEWCOMERS_SHARE
 from syncd.sim.time import VirtualLoop
 from tests.parts.virtual import VirtualDaemon
 
 RATE, CROWD, MINUTES = 30, 400, 8
-
-
-@pytest.fixture
-def loop() -> Iterator[VirtualLoop]:
-    loop = VirtualLoop()
-    yield loop
-    loop.close()
 
 
 async def _edits_beside_a_crowd(loop: VirtualLoop, every_seconds: int) -> tuple[int, list[float], int]:
