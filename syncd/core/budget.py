@@ -7,7 +7,9 @@ Rules
 3. Each lane has a minimum share. A lane may borrow what others leave idle, never what a lane in which
    somebody waits has a right to. The operator's lane, which is not customer sync's, borrows only while
    nobody waits in another.
-4. 429 stops everyone until ``Retry-After``, and halves the rate; the rate then recovers by adding.
+4. The last two slots are kept for who goes first, a newcomer, whatever lanes have a right to: he waits for nobody's
+   minute to end.
+5. 429 stops everyone until ``Retry-After``, and halves the rate; the rate then recovers by adding.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ DEMAND_MS = 7_000
 """How long a lane in which somebody waited keeps its claim: longer than it takes until who waits asks again."""
 SOON_MS = 3_000
 """So long it is worth while to wait for one slot more."""
+KEPT = 2
+"""A look and a write; less where that is more than a fifteenth of the rate."""
 RECOVERY_MS = 10_000
 """After a throttle the rate grows by one call a minute in each such span."""
 
@@ -73,8 +77,9 @@ class Ledger:
     def used(self, lane: Lane | None = None) -> int:
         return len(self.slots) if lane is None else sum(slot.lane is lane for slot in self.slots)
 
-    def free(self) -> int:
-        return max(0, int(self.rate) - len(self.slots))
+    def capacity(self, *, goes_first: bool) -> int:
+        """So many slots may be taken, by others than who goes first or by all together."""
+        return int(self.rate) - (0 if goes_first else min(KEPT, int(self.rate) // 15))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +99,20 @@ def new_ledger(limit: int, call_ms: int) -> Ledger:
     return Ledger(limit, call_ms, float(limit))
 
 
-def take(ledger: Ledger, lane: Lane, count: int, now: Millis, *, others_wait: bool = False) -> Granted | Refused:
+def take(
+    ledger: Ledger, lane: Lane, count: int, now: Millis, *, others_wait: bool = False, goes_first: bool = False
+) -> Granted | Refused:
     """Ask for ``count`` slots at once, all or none. ``others_wait``: behind whoever asks, in the same lane."""
     ledger = _aged(ledger, now)
     count = min(count, ledger.limit)
     if now < ledger.closed_until:
         return _refused(ledger, lane, now, ledger.closed_until - now)
-    capacity = max(int(ledger.rate), count)
-    free = capacity - len(ledger.slots)
+    free = max(ledger.capacity(goes_first=goes_first), count) - len(ledger.slots)
     reserved = _reserved(ledger, lane, now)
     mine = SHARES[lane] * ledger.rate
     within_share = ledger.used(lane) + count <= max(1.0, mine)  # a share below one call would be none
     may_borrow = lane is not Lane.OPERATOR or not (ledger.demand.keys() - {lane})
-    if free >= count and (within_share or (may_borrow and free - count >= reserved)):
+    if free >= count and (goes_first or within_share or (may_borrow and free - count >= reserved)):
         taken = tuple(Slot(ledger.next_id + n, lane, now) for n in range(count))
         demand = {other: at for other, at in ledger.demand.items() if other is not lane}
         demand |= {lane: now} if others_wait else {}
@@ -121,8 +127,9 @@ def wait_ms(ledger: Ledger, count: int, now: Millis) -> int:
     That is when so many are free, or two at least and the next will not come soon.
     """
     ledger = _aged(ledger, now)
-    count = min(count, int(ledger.rate))
-    free, at = ledger.free(), Millis(max(now, ledger.closed_until))
+    capacity = ledger.capacity(goes_first=False)
+    count = min(count, capacity)
+    free, at = capacity - len(ledger.slots), Millis(max(now, ledger.closed_until))
     for frees in sorted(_free_at(ledger, slot) for slot in ledger.slots):
         if free >= count or (free >= 2 and frees > at + SOON_MS):
             break
@@ -142,10 +149,11 @@ def give_back(ledger: Ledger, slot_id: int) -> Ledger:
 
 
 def throttle(ledger: Ledger, wait_ms: int, now: Millis) -> Ledger:
-    """The server said 429: everyone waits, and the rate is halved."""
+    """The server said 429: everyone waits, and the rate is halved; once, however many were under way by then."""
     ledger = _aged(ledger, now)
     closed = Millis(max(ledger.closed_until, now + wait_ms))
-    return replace(ledger, rate=max(1.0, ledger.rate / 2), closed_until=closed, recovering_since=closed)
+    rate = ledger.rate if now < ledger.closed_until else max(1.0, ledger.rate / 2)
+    return replace(ledger, rate=rate, closed_until=closed, recovering_since=closed)
 
 
 def with_limits(ledger: Ledger, limit: int, call_ms: int) -> Ledger:

@@ -35,7 +35,8 @@ PLACES_KEPT, NEWCOMERS_PLACES = 8, 4
 """So many of those are kept for newcomers, and for whom a page has shown: they can't wait for slots for long; and
 so many of these for newcomers alone, since a page shows enough to fill the others."""
 CROWD_SECONDS, QUIET_SECONDS = 0.5, 0.1
-"""How often to look whether the crowd is gone, beside being woken by a page that serves it; and how often at most."""
+"""How often to look whether the crowd is gone, beside being woken by a page that serves it. And how often at most,
+also where who is due is in other hands."""
 BEHIND_SECONDS = 0.1
 AT_ONCE = 8
 """Customers decided side by side: enough to keep PostgreSQL busy while we think."""
@@ -216,7 +217,7 @@ class Workers:
             claims = []
             if limit > 0:
                 claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, limit, turn)
-        return turn is not None, self._hold(claims), self._push_one
+        return turn is not None, self._hold(claims), self._push_one if must_wait else self._push_newcomer
 
     async def _claim_newcomer(self, unit: Unit) -> list[Claim]:
         first = await self._crowds.newcomers(unit, Stage.CALL)
@@ -262,4 +263,4 @@ class Workers:
         async with self._store.begin() as unit:
             due = await unit.next_due(stage)
         seconds = self._idle_seconds if due is None else (due - self._clock.now()) / 1000
-        await self._wakes.wait(LOOP_OF[stage], min(self._idle_seconds, max(0.001, seconds)))
+        await self._wakes.wait(LOOP_OF[stage], min(self._idle_seconds, max(QUIET_SECONDS, seconds)))

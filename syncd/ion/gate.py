@@ -53,9 +53,11 @@ class BudgetGate:
     ) -> AsyncIterator[SlotsInHand]:
         """Wait for ``count`` slots, all at once; what is not used goes back untouched.
 
-        ``goes_first``: before whoever waits in the same lane, who would take each slot before there are ``count``.
+        ``goes_first``: before whoever waits in the same lane, who would take each slot before there are ``count``;
+        and of those that are kept for that.
         """
-        hand = SlotsInHand(self, lane, *await self.take(lane, count, not_after, goes_first=goes_first))
+        taken = await self.take(lane, count, not_after, goes_first=goes_first)
+        hand = SlotsInHand(self, lane, *taken, goes_first=goes_first)
         try:
             yield hand
         finally:
@@ -91,7 +93,7 @@ class BudgetGate:
                     await self._wait(wait_ms / 1000)
                     continue
                 now = self._clock.now()
-                answer = await self._ask(lane, count, now)
+                answer = await self._ask(lane, count, now, goes_first)
                 if isinstance(answer, Granted):
                     self.circuit = self.circuit.probing(self._clock.now())
                     return list(answer.slots), now
@@ -134,11 +136,11 @@ class BudgetGate:
         async with self._store.begin() as unit:
             return await unit.ledger() or new_ledger(self._limit, self._call_ms)
 
-    async def _ask(self, lane: Lane, count: int, now: Millis) -> Granted | Refused:
+    async def _ask(self, lane: Lane, count: int, now: Millis, goes_first: bool) -> Granted | Refused:
         async with self._store.begin() as unit:
             known = await unit.ledger() or new_ledger(self._limit, self._call_ms)
             ledger, others_wait = with_limits(known, self._limit, self._call_ms), self._waiting[lane] > 1
-            answer = take(ledger, lane, count, now, others_wait=others_wait)
+            answer = take(ledger, lane, count, now, others_wait=others_wait, goes_first=goes_first)
             await unit.save_ledger(answer.ledger)
         return answer
 
@@ -162,18 +164,19 @@ class BudgetGate:
 class SlotsInHand:
     """Slots already taken. A call beyond them waits for one more."""
 
-    def __init__(self, gate: BudgetGate, lane: Lane, slots: list[int], taken: Millis) -> None:
+    def __init__(self, gate: BudgetGate, lane: Lane, slots: list[int], taken: Millis, *, goes_first: bool) -> None:
         self._gate = gate
         self.lane = lane
         self._slots = slots
         self._taken = taken
+        self._goes_first = goes_first
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
         """Spend one slot; it counts until a minute after this block has ended."""
         while not self._slots or self._gate.is_lapsed(self._taken):
             await self.give_back()
-            self._slots, self._taken = await self._gate.take(self.lane, 1)
+            self._slots, self._taken = await self._gate.take(self.lane, 1, goes_first=self._goes_first)
         slot = self._slots.pop(0)
         try:
             yield

@@ -95,7 +95,7 @@ async def _order_of_grants(loop: VirtualLoop) -> list[str]:
     store, granted = MemoryStore(Random(1), loop.time), list[str]()
     gate = BudgetGate(store, SharedClock(loop.time, Millis(0)), RATE, 10_000)
     for _ in range(RATE):
-        async with gate.slots(Lane.WRITE) as slots, slots.call():
+        async with gate.slots(Lane.WRITE, goes_first=True) as slots, slots.call():
             await asyncio.sleep(1)
 
     async def wait_for(who: str, count: int, *, goes_first: bool) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.budget import (
+    KEPT,
     MARGIN_MS,
     SHARES,
     WINDOW_MS,
@@ -38,7 +39,7 @@ def refused(answer: Granted | Refused) -> Refused:
 
 
 def full(limit: int, lane: Lane, now: int) -> Ledger:
-    return granted(take(new_ledger(limit, CALL_MS), lane, limit, Millis(now))).ledger
+    return granted(take(new_ledger(limit, CALL_MS), lane, limit, Millis(now), goes_first=True)).ledger
 
 
 requests = st.lists(
@@ -49,6 +50,7 @@ requests = st.lists(
         st.integers(0, 29_000),  # how long the call takes
         st.floats(0, 1),  # when within the call it reaches the server
         st.sampled_from(["use", "use", "use", "give back", "throttle", "orphan"]),
+        st.booleans(),  # whether it goes first
     ),
     min_size=1,
     max_size=120,
@@ -56,17 +58,17 @@ requests = st.lists(
 
 
 @settings(max_examples=300)
-@given(st.integers(1, 8), requests)
+@given(st.one_of(st.integers(1, 8), st.integers(15, 32)), requests)
 def test_no_sliding_window_ever_holds_more_than_the_limit(limit: int, asked: list) -> None:
     """Calls reach the server at any moment between slot taken and call ended."""
     ledger, now, arrivals = new_ledger(limit, CALL_MS), 1_000_000, []
     ends: list[tuple[int, int]] = []
-    for gap, lane, count, latency, share, fate in asked:
+    for gap, lane, count, latency, share, fate, goes_first in asked:
         now += gap
         for at, slot in [entry for entry in ends if entry[0] <= now]:
             ledger = end(ledger, slot, Millis(at))
             ends.remove((at, slot))
-        answer = take(ledger, lane, min(count, limit), Millis(now))
+        answer = take(ledger, lane, min(count, limit), Millis(now), goes_first=goes_first)
         ledger = answer.ledger
         if isinstance(answer, Refused):
             assert answer.wait_ms >= 1
@@ -117,8 +119,8 @@ def test_a_lane_that_was_turned_away_has_its_share_kept() -> None:
     taken = 0
     while isinstance(answer := take(ledger, Lane.SWEEP, 1, now), Granted):
         ledger, taken = answer.ledger, taken + 1
-    assert taken == 30 * (1 - SHARES[Lane.WRITE])
-    granted(take(ledger, Lane.WRITE, 2, now))
+    assert taken == 30 * (1 - SHARES[Lane.WRITE]) - KEPT
+    granted(take(ledger, Lane.WRITE, 2, now, goes_first=True))
 
 
 def with_room(ledger: Ledger) -> Ledger:
@@ -136,6 +138,16 @@ def test_a_throttle_closes_the_door_and_halves_the_rate() -> None:
     assert refused(take(ledger, Lane.WRITE, 1, Millis(7_999))).wait_ms == 1
     after = granted(take(ledger, Lane.WRITE, 1, Millis(8_000))).ledger
     assert after.rate == 15
+
+
+def test_many_calls_that_were_under_way_when_the_door_closed_halve_the_rate_once() -> None:
+    ledger = new_ledger(32, CALL_MS)
+    for _ in range(5):
+        ledger = throttle(ledger, 2_000, Millis(1_000))
+    assert ledger.rate == 16
+    later = throttle(ledger, 7_000, Millis(2_999))
+    assert (later.rate, later.closed_until) == (16, 9_999)
+    assert throttle(ledger, 2_000, Millis(3_000)).rate == 8, "the door was open again"
 
 
 def test_the_rate_recovers_by_adding() -> None:
@@ -164,9 +176,28 @@ def test_a_new_ceiling_holds_from_now_on() -> None:
     assert with_limits(throttle(new_ledger(30, CALL_MS), 0, Millis(0)), 60, CALL_MS).rate == 15
 
 
-def test_what_is_free_is_what_is_not_used() -> None:
-    assert full(30, Lane.WRITE, 0).free() == 0
-    assert new_ledger(30, CALL_MS).free() == 30
+@pytest.mark.parametrize(("limit", "kept"), [(600, KEPT), (30, KEPT), (29, 1), (14, 0)])
+def test_a_look_and_a_write_are_kept_for_who_goes_first(limit: int, kept: int) -> None:
+    ledger, taken = new_ledger(limit, CALL_MS), 0
+    while isinstance(answer := take(ledger, Lane.SWEEP, 1, Millis(0)), Granted):
+        ledger, taken = answer.ledger, taken + 1
+    assert taken == limit - kept
+    if kept:
+        ledger = granted(take(ledger, Lane.WRITE, kept, Millis(0), goes_first=True)).ledger
+    refused(take(ledger, Lane.WRITE, 1, Millis(0), goes_first=True))
+
+
+def test_what_is_kept_is_nobodys_share() -> None:
+    ledger = granted(take(new_ledger(30, CALL_MS), Lane.WRITE, 28, Millis(0))).ledger
+    ledger = refused(take(ledger, Lane.SWEEP, 1, Millis(1))).ledger
+    granted(take(ledger, Lane.WRITE, 2, Millis(2), goes_first=True))
+
+
+def test_what_is_kept_is_nothing_to_wait_for() -> None:
+    ledger = granted(take(new_ledger(30, CALL_MS), Lane.WRITE, 28, Millis(0))).ledger
+    answer = refused(take(ledger, Lane.WRITE, 1, Millis(1)))
+    assert answer.wait_ms == CALL_MS + WINDOW_MS + MARGIN_MS - 1
+    assert worth_it_in(ledger, 2, 1) == answer.wait_ms
 
 
 def test_a_reservation_in_the_way_is_asked_about_again_soon() -> None:
