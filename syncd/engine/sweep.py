@@ -26,6 +26,8 @@ from syncd.engine.facts import Facts
 from syncd.engine.ports import Clock, Counters, Ion, Page, Store
 from syncd.engine.tries import insist
 
+AT_ONCE = 200
+"""So many of a page are compared in one go: while they are, nothing else is done."""
 SPACED = 0.9
 """So much of the poll interval lies at least between two sweeps that count who is missing: ION may lag."""
 
@@ -72,7 +74,9 @@ class Sweeper:
                     announced = page.announced
                     listed.update(reading.ion_id for reading in page.readings)
                     is_repeated |= page.is_repeated or _is_repeat(page, prints)
-                    changed += await insist(partial(self._observe, page.readings, changed))
+                    for start in range(0, len(page.readings), AT_ONCE):
+                        some = page.readings[start : start + AT_ONCE]
+                        changed += await insist(partial(self._observe, some, changed))
                     await self._crowds.keep(page.readings)
                     if is_repeated:
                         break  # it proves nothing any more, and may never end
@@ -92,7 +96,7 @@ class Sweeper:
             await unit.save_progress(SWEEP, 0)
 
     async def _observe(self, readings: Sequence[Reading], so_far: int) -> int:
-        """Fold one page in; how many records changed."""
+        """Fold a part of a page in; how many records changed."""
         now = self._clock.now()
         readings = list({reading.ion_id: reading for reading in readings}.values())
         async with self._store.begin() as unit:

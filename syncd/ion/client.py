@@ -6,6 +6,7 @@ password of a portal user that ION makes by itself.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import ModuleType
@@ -34,6 +35,8 @@ from syncd.ion.wire import Wire
 DIALECTS: Mapping[Dialect, ModuleType] = {Dialect.LIVE: live, Dialect.SEED: seed}
 PAGE_SIZES = (1000, 500, 200, 100, 50, 10)
 """Tried from the largest; the first that the server takes is remembered."""
+AT_ONCE = 100
+"""So many customers of a page are read in one go: while they are, nothing else is done."""
 SECRET_KEYS = frozenset({"password", "user"})
 
 log = structlog.get_logger()
@@ -110,7 +113,11 @@ class IonClient:
             speech = DIALECTS[self._dialect or Dialect.LIVE]
             raws = speech.customers(body)
             read += len(raws)
-            readings = [reading for raw in raws if (reading := self._reading(raw, asked, answered)) is not None]
+            readings = list[Reading]()
+            for start in range(0, len(raws), AT_ONCE):
+                some = raws[start : start + AT_ONCE]
+                readings += [r for raw in some if (r := self._reading(raw, asked, answered)) is not None]
+                await asyncio.sleep(0)
             if len(readings) != len(raws):
                 log.warning("listed_customer_without_id", count=len(raws) - len(readings))
             following = speech.next_cursor(body, cursor, read)
