@@ -36,7 +36,7 @@ SPREAD = 1.5
 GATHER_MS = 3_000
 """So long those who are still being decided are waited for."""
 LATE_MS = 1_800_000
-"""After so long a customer goes alone, whatever kept it."""
+"""After so long without a listing a customer goes alone, whatever keeps listings from coming."""
 FEW, MOMENT_MS = 5, 5_000
 """Newcomers are those of whom no more than so many came within so long."""
 NEWCOMERS = 20
@@ -53,7 +53,7 @@ class Turn(NamedTuple):
     fresh: Millis
     """Those whom a page has shown since; they go first."""
     late: Millis
-    """Those who came before this."""
+    """Those who wait since before this: for how long nobody has shown them."""
     is_only_for_shown: bool = False
     """So many others wait for slots already that only those go whom a page has shown."""
 

@@ -80,11 +80,11 @@ class Crowds:
         Not longer than until ``patience``: others may take each slot that comes free, and creates and
         the guard wait for the listing.
         """
-        left = max(1, self._facts.pages - pages_read)
+        left, least = max(1, self._facts.pages - pages_read), enough(self._facts.pages)
         while self._clock.now() < patience:
             async with self._store.begin() as unit:
-                crowd = await unit.crowd(self._turn(), self._clock.now(), MANY * left)
-            if crowd.unshown < enough(self._facts.pages):
+                crowd = await unit.crowd(self._turn(), self._clock.now(), max(least, MANY * left))
+            if crowd.unshown < least:
                 return
             wait_ms = await self._gate.wait_ms(slots_wanted(crowd, left))
             if not wait_ms:

@@ -463,6 +463,7 @@ class MemoryUnit:
         await self.check(claim)
         queued = self._table("queue")[claim.subject]
         if queued.generation != claim.generation:
+            self.rung.add(Loop.DECIDE)
             self._put("queue", claim.subject, replace(queued, fence=0, leased_until=Millis(0)))
         elif again is None:
             self._drop("queue", claim.subject)
@@ -538,7 +539,7 @@ class MemoryUnit:
     def _has_turn(self, subject: str, queued: _Queued, turn: Turn) -> bool:
         if turn.is_only_for_shown or self._is_shown(subject, turn):
             return self._is_shown(subject, turn)
-        return queued.due < turn.listed or queued.since <= turn.late or not self._is_linked(subject)
+        return queued.due < turn.listed or queued.due <= turn.late or not self._is_linked(subject)
 
     def _is_shown(self, subject: str, turn: Turn) -> bool:
         reading = self._table("readings").get(subject)

@@ -190,7 +190,7 @@ SHOWN = exists().where(READINGS.c.subject == QUEUE.c.subject, READINGS.c.asked >
 _SHOWN_FIRST = CLAIMABLE.order_by(None).order_by(case((SHOWN, 0), else_=1), QUEUE.c.since)
 CLAIMABLE_SHOWN = _SHOWN_FIRST.where(SHOWN)
 CLAIMABLE_IN_TURN = _SHOWN_FIRST.where(
-    or_(SHOWN, QUEUE.c.due < bindparam("listed"), QUEUE.c.since <= bindparam("late"), not_(LINKED))
+    or_(SHOWN, QUEUE.c.due < bindparam("listed"), QUEUE.c.due <= bindparam("late"), not_(LINKED))
 )
 _NEW = (QUEUE.c.due >= bindparam("listed")) & (QUEUE.c.due <= bindparam("now"))
 CROWD = select(
@@ -231,6 +231,8 @@ RESERVED = select(QUEUE.c.subject).where(among(POSTGRES, QUEUE.c.subject)).order
 LEDGER_BODY = select(LEDGER.c.body).with_for_update()
 PROGRESS = select(LEASES.c.progress).where(LEASES.c.name == bindparam("name"), LEASES.c.until > bindparam("now"))
 SQLITE_BUSY_MS = 10_000
+SILENT_MS = 15_000
+"""A unit that says nothing for so long has lost its process or its network, and others wait for it; as a lease."""
 RESTED_SECONDS = 1.0
 """A connection that was idle for longer may be dead without our knowing."""
 CONNECTIONS = 16
@@ -257,12 +259,20 @@ def make_engine(url: str) -> AsyncEngine:
     pool = {"pool_size": CONNECTIONS, "pool_use_lifo": True} if is_postgres else {}
     engine = create_async_engine(async_url(url), connect_args=waits, hide_parameters=True, **pool)
     if is_postgres:
+        event.listen(engine.sync_engine, "connect", _end_the_silent)
         event.listen(engine.sync_engine, "checkin", _note_return)
         event.listen(engine.sync_engine, "checkout", _ping_the_rested)
     else:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
     return engine
+
+
+def _end_the_silent(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {SILENT_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _note_return(_connection: object, record: Any) -> None:
@@ -834,8 +844,10 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         return [Waiting(Subject(row.subject), Stage(row.stage), Millis(row.since)) for row in rows]
 
     async def renew(self, claims: Collection[Claim], until: Millis) -> None:
-        fences = [claim.fence for claim in claims]
-        await self._connection.execute(update(QUEUE).where(QUEUE.c.fence.in_(fences)).values(leased_until=until))
+        # Who is locked can't be claimed by others either; the leases of all others must not wait for him.
+        mine = select(QUEUE.c.subject).where(QUEUE.c.fence.in_([claim.fence for claim in claims]))
+        free = mine.with_for_update(skip_locked=True)
+        await self._connection.execute(update(QUEUE).where(QUEUE.c.subject.in_(free)).values(leased_until=until))
 
     async def check(self, claim: Claim) -> None:
         if (await self._connection.execute(FENCE, {"who": claim.subject})).scalar() != claim.fence:
@@ -853,6 +865,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         if done.rowcount:
             return
         # There is a newer reason to look: it stays queued, to be decided at once.
+        self.rung.add(Loop.DECIDE)
         kept = await self._connection.execute(STILL_QUEUED, mine)
         if not kept.rowcount:
             raise LostLease

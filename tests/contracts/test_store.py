@@ -44,10 +44,11 @@ from syncd.core.work import (
     Tokens,
 )
 from syncd.engine.ports import Loop, Store, Unit
+from syncd.engine.workers import LEASE_MS
 from syncd.store import schema
 from syncd.store.memory import MemoryStore
 from syncd.store.seal import Seal
-from syncd.store.sql import SqlStore, make_engine
+from syncd.store.sql import SILENT_MS, SqlStore, make_engine
 
 KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
 NOW = Millis(1_000_000)
@@ -115,6 +116,48 @@ async def test_the_store_tells_the_time_of_the_moment(store: Store) -> None:
         await asyncio.sleep(0.02)
         assert 15 <= await unit.time() - first < 5_000, "of the moment, not of the transaction's start"
     assert abs(first - time.time() * 1000) < 5_000
+
+
+async def fall_silent(store: Store) -> None:
+    async with store.begin() as unit:
+        await unit.save_ledger(new_ledger(30, 1_000))
+        await asyncio.sleep(0.6)
+        await unit.ledger()
+
+
+async def test_a_unit_that_fell_silent_lets_go_of_what_it_holds(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SILENT_MS == LEASE_MS
+    monkeypatch.setattr("syncd.store.sql.SILENT_MS", 200)
+    engine = make_engine(postgres_url)
+    await schema.upgrade(engine)
+    store = SqlStore(engine, Seal([KEY]), Random(1))
+    try:
+        with pytest.raises(Exception, match=r"idle-in-transaction|closed"):
+            await fall_silent(store)
+        async with asyncio.timeout(5), store.begin() as unit:
+            assert await unit.ledger() is None
+    finally:
+        await engine.dispose()
+
+
+async def test_one_customer_in_other_hands_keeps_no_lease_from_being_renewed(postgres_url: str) -> None:
+    engine = make_engine(postgres_url)
+    await schema.upgrade(engine)
+    store = SqlStore(engine, Seal([KEY]), Random(1))
+    try:
+        async with store.begin() as unit:
+            await unit.enqueue([Subject("crm:1"), Subject("crm:2")], NOW)
+            claims = await claimed(unit)
+        async with store.begin() as busy, asyncio.timeout(5):
+            await busy.reserve([Subject("crm:1")])
+            async with store.begin() as unit:
+                await unit.renew(claims, Millis(NOW + 40_000))
+        async with store.begin() as unit:
+            assert [claim.subject for claim in await claimed(unit, now=NOW + 39_999)] == ["crm:1"]
+    finally:
+        await engine.dispose()
 
 
 async def test_another_process_is_rung_for_what_it_has_to_do(postgres_url: str) -> None:
@@ -563,6 +606,25 @@ class TestTheQueue:
                 [claim] = await claimed(unit)
                 await unit.enqueue([Subject("crm:1")], Millis(NOW + 1))
                 await unit.finish(claim, again)
+                [look] = await claimed(unit, Stage.DECIDE, NOW + 1)
+                await unit.finish(look)
+
+    async def test_a_reason_that_came_meanwhile_is_told_as_soon_as_the_customer_is_free(self, store: Store) -> None:
+        for again in (None, Again(NOW, Stage.CALL)):
+            rung = list[Loop]()
+            async with store.begin() as unit:
+                await unit.enqueue([Subject("crm:1")], NOW)
+                [claim] = await claimed(unit)
+                await unit.enqueue([Subject("crm:1")], Millis(NOW + 1))
+            listening = asyncio.create_task(store.listen(rung.append))
+            await asyncio.sleep(0.3)
+            rung.clear()
+            async with store.begin() as unit:
+                await unit.finish(claim, again)
+            assert Loop.DECIDE in rung, "who was told before found it in somebody's hands"
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            async with store.begin() as unit:
                 [look] = await claimed(unit, Stage.DECIDE, NOW + 1)
                 await unit.finish(look)
 

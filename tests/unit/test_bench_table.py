@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 
 import pytest
 
 from bench import table
-from bench.table import BEGIN, END, Row, write
+from bench.table import BEGIN, END, Row, command, write
 
 
 def test_rows_take_the_place_of_those_that_the_same_command_made(
@@ -16,11 +18,22 @@ def test_rows_take_the_place_of_those_that_the_same_command_made(
     page = tmp_path / "measurements.md"
     page.write_text(f"Before.\n\n{BEGIN}\n{END}\n\nAfter.\n")
     monkeypatch.setattr(table, "PAGE", page)
-    write([Row("start", "0.2 s", "0.3 s", "—", "—", "a"), Row("ready", "1 s", "2 s", "—", "—", "a")])
-    write([Row("drain", "1.04", "1.05", "R", "—", "b")])
-    write([Row("start", "0.1 s", "0.3 s", "—", "—", "a")])
+    monkeypatch.setattr(table, "build", lambda: "abc1234")
+    write([Row("start", "0.2 s", "0.3 s", "1 of 1", "—", "—", "a"), Row("ready", "1 s", "2 s", "—", "—", "—", "a")])
+    write([Row("drain", "1.04", "1.05", "5 of 5", "R", "—", "b")])
+    write([Row("start", "0.1 s", "0.3 s", "1 of 1", "—", "—", "a")])
     text = page.read_text()
     assert text.startswith("Before.\n\n")
     assert text.endswith(f"{END}\n\nAfter.\n")
     lines = [line for line in text.splitlines() if line.endswith("` |")]
-    assert lines == ["| drain | 1.04 | 1.05 | R | — | `b` |", "| start | 0.1 s | 0.3 s | — | — | `a` |"]
+    where = f"`abc1234`, {time.strftime('%Y-%m-%d')}"
+    assert lines == [
+        f"| start | 0.1 s | 0.3 s | 1 of 1 | — | — | {where} | `a` |",
+        f"| drain | 1.04 | 1.05 | 5 of 5 | R | — | {where} | `b` |",
+    ]
+
+
+def test_what_was_measured_is_named_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_R", "30")
+    assert command("latency") == "BENCH_R=30 python -m bench.latency"
+    assert re.fullmatch(r"[0-9a-f]{7}\+?", table.build())
