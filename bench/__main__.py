@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import drain, first_contact, ingest, latency, start, sweep
+from bench import drain, first_contact, freshness, ingest, latency, start, sweep
 from bench.table import show, write
 
 MEASUREMENTS = {
@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "sweep": sweep,
     "drain": drain,
     "first_contact": first_contact,
+    "freshness": freshness,
 }
 
 

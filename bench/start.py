@@ -17,14 +17,14 @@ from pathlib import Path
 import asyncpg
 
 from bench.machine import peak_megabytes, spread
-from bench.table import Row, show
+from bench.table import Row, command, reached, show
 from tests.parts.kafka import Kafka, free_port
 from tests.parts.postgres import Postgres
 from tests.parts.world import SYNCD, World
 
 CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "1000000"))
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
-COMMAND = "python -m bench.start"
+COMMAND = command("start")
 SIGHTING = "0,true,null,0,0,0"
 REGISTERS = (
     f"""{{"company":[["Company ' || n || ' Partnership Ltd",{SIGHTING}]],"""
@@ -101,11 +101,20 @@ def measure() -> list[Row]:
             postgres.stop()
     seconds, megabytes = [row[0] for row in found], [row[1] for row in found]
     return [
-        Row("`syncd --help`", f"{spread(helped, '.2f')} s", "≤ 0.3 s", "—", "—", COMMAND),
+        Row(
+            "`syncd --help`",
+            f"{spread(helped, '.2f')} s",
+            "≤ 0.3 s",
+            reached([seconds <= 0.3 for seconds in helped]),
+            "—",
+            "—",
+            COMMAND,
+        ),
         Row(
             f"ready on a database of {CUSTOMERS:,} customers on each side, linked",
             f"{spread(seconds, '.2f')} s, {spread(megabytes)} MB",
             "≤ 2 s",
+            reached([run <= 2 for run in seconds]),
             "—",
             "—",
             COMMAND,

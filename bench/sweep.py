@@ -1,13 +1,15 @@
 """How fast is ION listed and compared, with how much memory, by how many customers it has?
 
 A simulated ION, real PostgreSQL, and the daemon's own sweep in a process of its own: a first one, in which all are
-new; then ones that find nothing changed and ones that find one in a hundred changed, in turn.
+new; then ones that find nothing changed and ones that find one in a hundred changed, in turn. Beside them the limit:
+the same pages asked for and read by the same client, and nothing done with them.
 ``python -m bench.sweep``; ``BENCH_CUSTOMERS=100000`` leaves out the large one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -16,14 +18,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from bench.machine import peak_megabytes, spread
-from bench.table import Row, show
+from bench.table import Row, command, reached, show
 from syncd import logs
 from syncd.app import open_ion, store_clock
+from syncd.cli.daemon import SELDOM
+from syncd.core.budget import Lane
 from syncd.daemon import make_facts, make_gate
 from syncd.engine.crowd import Crowds
 from syncd.engine.sweep import Sweeper
@@ -35,7 +40,7 @@ from tests.parts.world import SimulatedIon
 
 CUSTOMERS = [int(count) for count in os.environ.get("BENCH_CUSTOMERS", "100000,1000000").split(",")]
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
-COMMAND = "python -m bench.sweep"
+COMMAND = command("sweep")
 KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
 
 
@@ -47,8 +52,10 @@ class Swept(NamedTuple):
     changed: int
 
 
-async def sweep_once(database: str, ion: str) -> Swept:
-    """In this process, by the daemon's parts."""
+async def sweep_once(database: str, ion: str, *, is_bare: bool) -> Swept:
+    """In this process, by the daemon's parts; ``is_bare``: the pages are read, and nothing is done with them."""
+    gc.set_threshold(*SELDOM)
+    gc.freeze()
     logs.configure("text", "warning")
     environ = {
         "SYNCD_DATABASE__URL": database,
@@ -66,13 +73,20 @@ async def sweep_once(database: str, ion: str) -> Swept:
         sweeper = Sweeper(store, client, clock, facts, Metrics(), crowds)
         await sweeper.remember_last()
         began, cpu = time.perf_counter(), time.process_time()
-        sweep = await sweeper.sweep()
+        if is_bare:
+            customers, changed = 0, 0
+            async with aclosing(client.list_customers(Lane.SWEEP)) as pages:
+                async for page in pages:
+                    customers += len(page.readings)
+        else:
+            swept = await sweeper.sweep()
+            customers, changed = swept.customers, swept.changed
         took = time.perf_counter() - began, time.process_time() - cpu
-        return Swept(*took, peak_megabytes(os.getpid()), sweep.customers, sweep.changed)
+        return Swept(*took, peak_megabytes(os.getpid()), customers, changed)
 
 
-def sweep(database: str, ion: str) -> Swept:
-    command = [sys.executable, "-m", "bench.sweep", database, ion]
+def sweep(database: str, ion: str, *how: str) -> Swept:
+    command = [sys.executable, "-m", "bench.sweep", database, ion, *how]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return Swept(*json.loads(done.stdout.splitlines()[-1]))
 
@@ -83,11 +97,15 @@ def change(ion: SimulatedIon, rng: Random, count: int) -> None:
         ion.edit(ion_id, title=f"T{rng.randrange(10**9)}")
 
 
-def row(what: str, found: Sequence[Swept]) -> Row:
-    rate = [swept.customers / swept.seconds for swept in found]
+def row(what: str, found: Sequence[Swept], bare: Sequence[Swept]) -> Row:
+    rate, limit = ([swept.customers / swept.seconds for swept in some] for some in (found, bare))
     cpu, peak = statistics.median(swept.cpu for swept in found), max(swept.megabytes for swept in found)
     measured = f"{spread(rate)} customers/s; {cpu:.1f} CPU s; {peak:.0f} MB at most"
-    return Row(what, measured, "≤ 300 MB at a million, growth linear", "—", "—", COMMAND)
+    is_small = reached([swept.megabytes <= 300 for swept in found])
+    ratio = statistics.median(rate) / statistics.median(limit)
+    return Row(
+        what, measured, "≤ 300 MB", is_small, f"the pages alone {spread(limit)} customers/s", f"{ratio:.2f}", COMMAND
+    )
 
 
 def measure() -> list[Row]:
@@ -96,7 +114,7 @@ def measure() -> list[Row]:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
             postgres = Postgres(Path(name) / "pg")
             ion = SimulatedIon(Path(name), customers=count, calls_per_minute=1_000_000)
-            rng, same, other = Random(1), list[Swept](), list[Swept]()
+            rng, same, other, bare = Random(1), list[Swept](), list[Swept](), list[Swept]()
             try:
                 first = sweep(postgres.url, ion.url)
                 print(first, flush=True)
@@ -104,14 +122,15 @@ def measure() -> list[Row]:
                     same.append(sweep(postgres.url, ion.url))
                     change(ion, rng, count // 100)
                     other.append(sweep(postgres.url, ion.url))
-                    print(same[-1], other[-1], sep="\n", flush=True)
+                    bare.append(sweep(postgres.url, ion.url, "bare"))
+                    print(same[-1], other[-1], bare[-1], sep="\n", flush=True)
             finally:
                 ion.process.stop()
                 postgres.stop()
         rows += [
-            row(f"sweep of {count:,} customers, all new", [first]),
-            row(f"sweep of {count:,} customers, nothing changed", same),
-            row(f"sweep of {count:,} customers, 1 % changed", other),
+            row(f"sweep of {count:,} customers, all new", [first], bare),
+            row(f"sweep of {count:,} customers, nothing changed", same, bare),
+            row(f"sweep of {count:,} customers, 1 % changed", other, bare),
         ]
         assert first.changed == count
         assert all(swept.changed == 0 for swept in same), same
@@ -121,6 +140,6 @@ def measure() -> list[Row]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(json.dumps(asyncio.run(sweep_once(sys.argv[1], sys.argv[2]))))
+        print(json.dumps(asyncio.run(sweep_once(*sys.argv[1:3], is_bare="bare" in sys.argv[3:]))))
     else:
         show(measure())
