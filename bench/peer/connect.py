@@ -1,12 +1,14 @@
 """Kafka Connect with Debezium's JDBC sink, in upsert mode: what people would use to bring events into a table.
 
-A standalone worker from Maven Central, on the loopback. Its settings are the best that were found on two cores:
-two tasks, batches of 2,000 with the reduction buffer, polls of 5,000, a heap of 1 GB.
+A standalone worker from Maven Central, on the loopback. Its settings are the best that were found on two cores, with
+the reduction buffer and polls of 5,000 (``docs/measurements.md``); others can be tried:
+``BENCH_ONLY=connect BENCH_TASKS=4 BENCH_BATCH=500 BENCH_HEAP=512m python -m bench.ingest``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 import urllib.error
@@ -18,7 +20,8 @@ from typing import Any
 from tests.parts.kafka import LOG4J, CannotStart, fetched, free_port
 
 HERE = Path(__file__).parent
-
+TASKS, BATCH = os.environ.get("BENCH_TASKS", "2"), os.environ.get("BENCH_BATCH", "2000")
+HEAP = os.environ.get("BENCH_HEAP", "1g")
 
 JACKSON = "com.fasterxml.jackson.core,com.fasterxml.jackson.datatype"
 """Those of the worker serve; with two of them tasks die."""
@@ -53,7 +56,9 @@ class Connect:
         main = ["org.apache.kafka.connect.cli.ConnectStandalone", str(folder / "worker.properties")]
         self._log = (folder / "connect.log").open("ab")
         self.process = subprocess.Popen(
-            ["java", "-Xms1g", "-Xmx1g", config, "-cp", libraries, *main], stdout=self._log, stderr=self._log
+            ["java", f"-Xms{HEAP}", f"-Xmx{HEAP}", config, "-cp", libraries, *main],
+            stdout=self._log,
+            stderr=self._log,
         )
         self._until("the worker answers", lambda: self._ask("GET", "/") is not None)
 
@@ -64,7 +69,7 @@ class Connect:
         schema = {"type": "struct", "optional": False, "fields": [customer]}
         config = {
             "connector.class": "io.debezium.connector.jdbc.JdbcSinkConnector",
-            "tasks.max": "2",
+            "tasks.max": TASKS,
             "topics": topic,
             "connection.url": jdbc_url,
             "connection.username": "postgres",
@@ -75,7 +80,7 @@ class Connect:
             "schema.evolution": "basic",
             "collection.name.format": topic,
             "use.reduction.buffer": "true",
-            "batch.size": "2000",
+            "batch.size": BATCH,
             "value.converter": "org.apache.kafka.connect.json.JsonConverter",
             "value.converter.schemas.enable": "true",
             "value.converter.schema.content": json.dumps(schema),
@@ -87,11 +92,11 @@ class Connect:
         }
         self._topic = topic
         self._ask("POST", "/connectors", {"name": topic, "config": config})
-        self._until("its tasks run", lambda: self.states() == ["RUNNING"] * 3)
+        self._until("its tasks run", lambda: self.states() == ["RUNNING"] * (1 + int(TASKS)))
 
     def pause(self) -> None:
         self._ask("PUT", f"/connectors/{self._topic}/pause")
-        self._until("its tasks are paused", lambda: self.states() == ["PAUSED"] * 3)
+        self._until("its tasks are paused", lambda: self.states() == ["PAUSED"] * (1 + int(TASKS)))
 
     def resume(self) -> None:
         self._ask("PUT", f"/connectors/{self._topic}/resume")
