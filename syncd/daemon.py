@@ -702,7 +702,7 @@ def policy_of(settings: Settings, mapping: CrmMapping, dialect: Dialect) -> Poli
 
 def set_gauges(metrics: Metrics, status: Status, ledger: Ledger) -> None:
     metrics.ion_budget_calls.labels("used").set(status.budget_used)
-    metrics.ion_budget_calls.labels("free").set(max(0, int(ledger.rate) - status.budget_used))
+    metrics.ion_budget_calls.labels("free").set(max(0, ledger.capacity(goes_first=False) - status.budget_used))
     metrics.pending_changes.labels("to-ion").set(status.pending[Stage.CALL.value] + status.pending[FOR_GUARD])
     metrics.pending_changes.labels("to-crm").set(status.commands_open)
     metrics.oldest_pending_seconds.labels("to-ion").set(status.oldest_pending_seconds)

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from syncd import logs
-from syncd.core.budget import Lane
+from syncd.core.budget import Lane, new_ledger, take
 from syncd.core.catalogue import CatalogueChange, Offer, OfferKey, Product
 from syncd.core.intent import Intent, IntentState, Kind
 from syncd.core.link import How, Link, LinkState
@@ -20,10 +20,13 @@ from syncd.core.work import DeadLetter
 from syncd.crm.catalogue import product_message
 from syncd.crm.commands import command_message, dead_letter_message, rfc3339
 from syncd.crm.schemas import all_schemas, asyncapi
+from syncd.daemon import set_gauges
 from syncd.engine.links import LinkBook
 from syncd.engine.ports import Command
+from syncd.engine.status import survey
 from syncd.mapping import load_mapping
 from syncd.metrics import Metrics
+from syncd.store.memory import MemoryStore
 from syncd.store.seal import Seal
 from tests.contracts.test_store import KEY
 
@@ -145,6 +148,17 @@ def test_the_metrics_page_has_the_contracts_names() -> None:
     names += " oldest_unverified_seconds token_expires_seconds leader sync_lag_seconds sweep_seconds ion_call_seconds"
     for name in names.split():
         assert f"# TYPE syncd_{name} " in page
+
+
+async def test_slots_that_are_kept_are_not_free_or_nobody_would_be_told_of_a_budget_used_up() -> None:
+    store, metrics = MemoryStore(), Metrics()
+    async with store.begin() as unit:
+        ledger = take(new_ledger(30, 1_000), Lane.SWEEP, 27, await unit.time()).ledger
+        await unit.save_ledger(ledger)
+    set_gauges(metrics, await survey(store, "t"), ledger)
+    page = metrics.page().decode()
+    assert 'syncd_ion_budget_calls{state="used"} 27.0' in page
+    assert 'syncd_ion_budget_calls{state="free"} 1.0' in page
 
 
 def test_a_seal_rotates_and_a_wrong_key_says_so() -> None:
