@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 from bench.table import END, Row
+from syncd.core.budget import new_ledger
 
 PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"
 BEGIN = "<!-- simulated: python -m bench.freshness -->"
@@ -45,7 +46,8 @@ class Tenant:
     def seconds_a_page(self, at: float) -> float:
         """Between two pages, as far as writes leave room."""
         writes = CALLS_PER_WRITE * self.crm_edits_a_day * 60 * density(at)
-        left = max(self.calls_per_minute - writes, SWEEP_SHARE * self.calls_per_minute)
+        most = new_ledger(self.calls_per_minute, 0).capacity(goes_first=False)
+        left = max(most - writes, SWEEP_SHARE * self.calls_per_minute)
         return 60 / left
 
     def formula(self) -> float:

@@ -7,8 +7,8 @@ Rules
 3. Each lane has a minimum share. A lane may borrow what others leave idle, never what a lane in which
    somebody waits has a right to. The operator's lane, which is not customer sync's, borrows only while
    nobody waits in another.
-4. The last two slots are kept for who goes first, a newcomer, whatever lanes have a right to: he waits for nobody's
-   minute to end.
+4. The last two slots are spare: only who goes first, a newcomer, takes them, whatever lanes have a right to. So he
+   waits for nobody's minute to end.
 5. 429 stops everyone until ``Retry-After``, and halves the rate; the rate then recovers by adding.
 """
 
@@ -28,7 +28,7 @@ DEMAND_MS = 7_000
 """How long a lane in which somebody waited keeps its claim: longer than it takes until who waits asks again."""
 SOON_MS = 3_000
 """So long it is worth while to wait for one slot more."""
-KEPT = 2
+SPARE = 2
 """A look and a write; less where that is more than a fifteenth of the rate."""
 RECOVERY_MS = 10_000
 """After a throttle the rate grows by one call a minute in each such span."""
@@ -78,8 +78,8 @@ class Ledger:
         return len(self.slots) if lane is None else sum(slot.lane is lane for slot in self.slots)
 
     def capacity(self, *, goes_first: bool) -> int:
-        """So many slots may be taken, by others than who goes first or by all together."""
-        return int(self.rate) - (0 if goes_first else min(KEPT, int(self.rate) // 15))
+        """So many slots may be taken in all; the spare ones only by who goes first."""
+        return int(self.rate) - (0 if goes_first else min(SPARE, int(self.rate) // 15))
 
 
 @dataclass(frozen=True, slots=True)

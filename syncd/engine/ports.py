@@ -339,7 +339,8 @@ class Gate(Protocol):
     def slots(
         self, lane: Lane, count: int = 1, not_after: Millis | None = None, *, goes_first: bool = False
     ) -> AbstractAsyncContextManager[Slots]:
-        """``NoSlotInTime`` where there is none by then; ``goes_first``: before all others in this lane."""
+        """``NoSlotInTime`` where there is none by then; ``goes_first``: before all others in this lane, and of the
+        budget's spare slots too."""
 
     async def wait_ms(self, count: int) -> int:
         """How long until it is worth while to begin what needs so many slots, as things stand."""

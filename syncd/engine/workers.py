@@ -217,7 +217,8 @@ class Workers:
             claims = []
             if limit > 0:
                 claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, limit, turn)
-        return turn is not None, self._hold(claims), self._push_one if must_wait else self._push_newcomer
+            is_alone = not must_wait and claims and await self._crowds.let_by(unit, claims[0].subject)
+        return turn is not None, self._hold(claims), self._push_newcomer if is_alone else self._push_one
 
     async def _claim_newcomer(self, unit: Unit) -> list[Claim]:
         first = await self._crowds.newcomers(unit, Stage.CALL)

@@ -32,8 +32,8 @@ from syncd.engine.ports import Clock, Store
 
 MAX_WAIT_SECONDS = 5.0
 """The longest sleep between two questions: another replica may have given slots back."""
-THROTTLE_MS = 10_000
-"""How long everyone waits after a 429 that names no time."""
+THROTTLE_MS, LEAST_THROTTLE_MS = 10_000, 1_000
+"""How long everyone waits after a 429 that names no time; and at least, until what was under way is answered too."""
 
 
 class BudgetGate:
@@ -54,7 +54,7 @@ class BudgetGate:
         """Wait for ``count`` slots, all at once; what is not used goes back untouched.
 
         ``goes_first``: before whoever waits in the same lane, who would take each slot before there are ``count``;
-        and of those that are kept for that.
+        and of the spare ones.
         """
         taken = await self.take(lane, count, not_after, goes_first=goes_first)
         hand = SlotsInHand(self, lane, *taken, goes_first=goes_first)
@@ -117,7 +117,7 @@ class BudgetGate:
 
     async def throttled(self, wait_ms: int | None) -> None:
         """The server said 429: close the door for everyone."""
-        wait = THROTTLE_MS if wait_ms is None else wait_ms
+        wait = THROTTLE_MS if wait_ms is None else max(LEAST_THROTTLE_MS, wait_ms)
         await self._change(lambda ledger: throttle(ledger, wait, self._clock.now()))
 
     def answered(self, status: int) -> None:

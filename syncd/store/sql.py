@@ -231,8 +231,9 @@ RESERVED = select(QUEUE.c.subject).where(among(POSTGRES, QUEUE.c.subject)).order
 LEDGER_BODY = select(LEDGER.c.body).with_for_update()
 PROGRESS = select(LEASES.c.progress).where(LEASES.c.name == bindparam("name"), LEASES.c.until > bindparam("now"))
 SQLITE_BUSY_MS = 10_000
-SILENT_MS = 15_000
-"""A unit that says nothing for so long has lost its process or its network, and others wait for it; as a lease."""
+SILENT_MS = 60_000
+"""A unit that says nothing for so long has lost its process or its network, and others wait for it. None thinks for
+longer: the longest is about a plan of a million changes."""
 RESTED_SECONDS = 1.0
 """A connection that was idle for longer may be dead without our knowing."""
 CONNECTIONS = 16

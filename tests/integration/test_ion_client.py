@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.app import machine_clock
-from syncd.core.budget import KEPT, Lane
+from syncd.core.budget import SPARE, Lane
 from syncd.core.errors import (
     OutcomeUnknown,
     Rejected,
@@ -309,12 +309,12 @@ class TestCustody:
 
 
 async def test_the_budget_is_never_overrun_and_never_wasted() -> None:
-    """60 calls wanted, 40 a minute allowed: the server sees no more, and no fewer but for those that are kept."""
+    """60 calls wanted, 40 a minute allowed: the server sees no more, and no fewer but for the spare ones."""
     async with rig(calls_per_minute=40) as world, world.client(limit=40, page_size=1000) as client:
         tasks = [asyncio.create_task(listed(client)) for _ in range(60)]
         await asyncio.sleep(3)
-        assert world.account.busiest_minute() == 40 - KEPT
-        async with asyncio.timeout(3), client._gate.slots(Lane.WRITE, KEPT, goes_first=True) as slots:
+        assert world.account.busiest_minute() == 40 - SPARE
+        async with asyncio.timeout(3), client._gate.slots(Lane.WRITE, SPARE, goes_first=True) as slots:
             await client.get(next(iter(world.account.customers)), slots)
             await client.get(next(iter(world.account.customers)), slots)
         assert world.account.busiest_minute() == 40

@@ -51,9 +51,10 @@ class Told:
 class VirtualDaemon:
     """The daemon as it is, with ION, the events and the store in memory, and the loop's time."""
 
-    def __init__(self, loop: VirtualLoop, calls_per_minute: int) -> None:
+    def __init__(self, loop: VirtualLoop, calls_per_minute: int, max_page_size: int = 1_000) -> None:
         self.loop = loop
-        self.account = Account(IonOptions(calls_per_minute=calls_per_minute, customers=0), self.now)
+        options = IonOptions(calls_per_minute=calls_per_minute, customers=0, max_page_size=max_page_size)
+        self.account = Account(options, self.now)
         self.told = Told()
         self.store = MemoryStore(Random(1), self.now)
         clock = SharedClock(loop.time, Millis(START * 1000))

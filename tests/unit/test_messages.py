@@ -150,7 +150,7 @@ def test_the_metrics_page_has_the_contracts_names() -> None:
         assert f"# TYPE syncd_{name} " in page
 
 
-async def test_slots_that_are_kept_are_not_free_or_nobody_would_be_told_of_a_budget_used_up() -> None:
+async def test_spare_slots_are_not_free_or_nobody_would_be_told_of_a_budget_used_up() -> None:
     store, metrics = MemoryStore(), Metrics()
     async with store.begin() as unit:
         ledger = take(new_ledger(30, 1_000), Lane.SWEEP, 27, await unit.time()).ledger

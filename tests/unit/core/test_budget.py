@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.budget import (
-    KEPT,
     MARGIN_MS,
     SHARES,
+    SPARE,
     WINDOW_MS,
     Granted,
     Lane,
@@ -119,7 +119,7 @@ def test_a_lane_that_was_turned_away_has_its_share_kept() -> None:
     taken = 0
     while isinstance(answer := take(ledger, Lane.SWEEP, 1, now), Granted):
         ledger, taken = answer.ledger, taken + 1
-    assert taken == 30 * (1 - SHARES[Lane.WRITE]) - KEPT
+    assert taken == 30 * (1 - SHARES[Lane.WRITE]) - SPARE
     granted(take(ledger, Lane.WRITE, 2, now, goes_first=True))
 
 
@@ -176,24 +176,24 @@ def test_a_new_ceiling_holds_from_now_on() -> None:
     assert with_limits(throttle(new_ledger(30, CALL_MS), 0, Millis(0)), 60, CALL_MS).rate == 15
 
 
-@pytest.mark.parametrize(("limit", "kept"), [(600, KEPT), (30, KEPT), (29, 1), (14, 0)])
-def test_a_look_and_a_write_are_kept_for_who_goes_first(limit: int, kept: int) -> None:
+@pytest.mark.parametrize(("limit", "spare"), [(600, SPARE), (30, SPARE), (29, 1), (14, 0)])
+def test_spare_slots_are_for_who_goes_first(limit: int, spare: int) -> None:
     ledger, taken = new_ledger(limit, CALL_MS), 0
     while isinstance(answer := take(ledger, Lane.SWEEP, 1, Millis(0)), Granted):
         ledger, taken = answer.ledger, taken + 1
-    assert taken == limit - kept
-    if kept:
-        ledger = granted(take(ledger, Lane.WRITE, kept, Millis(0), goes_first=True)).ledger
+    assert taken == limit - spare
+    if spare:
+        ledger = granted(take(ledger, Lane.WRITE, spare, Millis(0), goes_first=True)).ledger
     refused(take(ledger, Lane.WRITE, 1, Millis(0), goes_first=True))
 
 
-def test_what_is_kept_is_nobodys_share() -> None:
+def test_spare_slots_are_nobodys_share() -> None:
     ledger = granted(take(new_ledger(30, CALL_MS), Lane.WRITE, 28, Millis(0))).ledger
     ledger = refused(take(ledger, Lane.SWEEP, 1, Millis(1))).ledger
     granted(take(ledger, Lane.WRITE, 2, Millis(2), goes_first=True))
 
 
-def test_what_is_kept_is_nothing_to_wait_for() -> None:
+def test_spare_slots_are_nothing_to_wait_for() -> None:
     ledger = granted(take(new_ledger(30, CALL_MS), Lane.WRITE, 28, Millis(0))).ledger
     answer = refused(take(ledger, Lane.WRITE, 1, Millis(1)))
     assert answer.wait_ms == CALL_MS + WINDOW_MS + MARGIN_MS - 1
