@@ -25,7 +25,8 @@ WINDOW_MS = 60_000
 MARGIN_MS = 50
 """Above the window, for the rounding of clocks."""
 DEMAND_MS = 7_000
-"""How long a lane in which somebody waited keeps its claim: longer than it takes until who waits asks again."""
+"""How long a lane in which somebody had to wait keeps its claim: longer than it takes until who waits asks again, and
+than who has waited is busy with what it was given before it asks for more."""
 SOON_MS = 3_000
 """So long it is worth while to wait for one slot more."""
 SPARE = 2
@@ -99,10 +100,8 @@ def new_ledger(limit: int, call_ms: int) -> Ledger:
     return Ledger(limit, call_ms, float(limit))
 
 
-def take(
-    ledger: Ledger, lane: Lane, count: int, now: Millis, *, others_wait: bool = False, goes_first: bool = False
-) -> Granted | Refused:
-    """Ask for ``count`` slots at once, all or none. ``others_wait``: behind whoever asks, in the same lane."""
+def take(ledger: Ledger, lane: Lane, count: int, now: Millis, *, goes_first: bool = False) -> Granted | Refused:
+    """Ask for ``count`` slots at once, all or none."""
     ledger = _aged(ledger, now)
     count = min(count, ledger.limit)
     if now < ledger.closed_until:
@@ -114,9 +113,7 @@ def take(
     may_borrow = lane is not Lane.OPERATOR or not (ledger.demand.keys() - {lane})
     if free >= count and (goes_first or within_share or (may_borrow and free - count >= reserved)):
         taken = tuple(Slot(ledger.next_id + n, lane, now) for n in range(count))
-        demand = {other: at for other, at in ledger.demand.items() if other is not lane}
-        demand |= {lane: now} if others_wait else {}
-        grown = replace(ledger, slots=ledger.slots + taken, next_id=ledger.next_id + count, demand=demand)
+        grown = replace(ledger, slots=ledger.slots + taken, next_id=ledger.next_id + count)
         return Granted(grown, tuple(slot.id for slot in taken))
     return _refused(ledger, lane, now, _wait_ms(ledger, count - free, now))
 

@@ -210,15 +210,13 @@ class Workers:
         async with self._store.begin() as unit:
             free = MAX_PUSHING - len(self._waiting)
             turn = await self._crowds.turn(unit, is_full=free <= PLACES_KEPT)
-            must_wait = turn is not None or self._waiting
-            if must_wait and (claims := await self._claim_newcomer(unit)):
+            if claims := await self._claim_newcomer(unit):
                 return turn is not None, self._hold(claims), self._push_newcomer
             limit = min(places if turn is not None else 1, free - NEWCOMERS_PLACES)
             claims = []
             if limit > 0:
                 claims = await unit.claim(Stage.CALL, self._clock.now(), LEASE_MS, limit, turn)
-            is_alone = not must_wait and claims and await self._crowds.let_by(unit, claims[0].subject)
-        return turn is not None, self._hold(claims), self._push_newcomer if is_alone else self._push_one
+        return turn is not None, self._hold(claims), self._push_one
 
     async def _claim_newcomer(self, unit: Unit) -> list[Claim]:
         first = await self._crowds.newcomers(unit, Stage.CALL)

@@ -43,7 +43,7 @@ class BudgetGate:
         self._limit = calls_per_minute
         self._call_ms = call_ms
         self._turn: dict[tuple[Lane, int, bool, bool], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._waiting, self._first = Counter[Lane](), Counter[Lane]()
+        self._first = Counter[Lane]()
         self._freed = asyncio.Event()
         self.circuit = Circuit()
 
@@ -67,12 +67,10 @@ class BudgetGate:
         self, lane: Lane, count: int, not_after: Millis | None = None, *, goes_first: bool = False
     ) -> tuple[list[int], Millis]:
         """The slots, and when the ledger says that they were taken."""
-        self._waiting[lane] += 1
         self._first[lane] += goes_first
         try:
             return await self._take(lane, count, not_after, goes_first)
         finally:
-            self._waiting[lane] -= 1
             self._first[lane] -= goes_first
             if goes_first:
                 self._freed.set()
@@ -139,8 +137,8 @@ class BudgetGate:
     async def _ask(self, lane: Lane, count: int, now: Millis, goes_first: bool) -> Granted | Refused:
         async with self._store.begin() as unit:
             known = await unit.ledger() or new_ledger(self._limit, self._call_ms)
-            ledger, others_wait = with_limits(known, self._limit, self._call_ms), self._waiting[lane] > 1
-            answer = take(ledger, lane, count, now, others_wait=others_wait, goes_first=goes_first)
+            ledger = with_limits(known, self._limit, self._call_ms)
+            answer = take(ledger, lane, count, now, goes_first=goes_first)
             await unit.save_ledger(answer.ledger)
         return answer
 

@@ -248,7 +248,8 @@ class TestWhenItIsWorthWhileToBegin:
 def test_the_operator_borrows_while_nobody_waits_and_only_then() -> None:
     ledger = full(10, Lane.OPERATOR, 0)
     assert ledger.used(Lane.OPERATOR) == 10, "what is idle may be borrowed"
-    ledger = granted(take(new_ledger(10, CALL_MS), Lane.WRITE, 1, Millis(0), others_wait=True)).ledger
+    ledger = refused(take(full(10, Lane.WRITE, 0), Lane.WRITE, 1, Millis(0))).ledger
+    ledger = granted(take(with_room(ledger), Lane.WRITE, 1, Millis(0))).ledger
     ledger = granted(take(ledger, Lane.OPERATOR, 1, Millis(1))).ledger
     refused(take(ledger, Lane.OPERATOR, 1, Millis(2)))
     granted(take(ledger, Lane.SWEEP, 4, Millis(2)))  # customer sync's own lanes borrow what nobody has a right to
