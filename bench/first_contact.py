@@ -8,7 +8,6 @@ measured is ours. Those without a counterpart are to be created, which the guard
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import statistics
@@ -23,11 +22,10 @@ from typing import NamedTuple
 
 import orjson
 
-from bench.machine import peak_megabytes, spread
+from bench.machine import collect_seldom, peak_megabytes, spread
 from bench.table import Row, command, show
 from syncd import logs
 from syncd.app import machine_clock
-from syncd.cli.daemon import SELDOM
 from syncd.core.values import Millis
 from syncd.core.work import FOR_GUARD
 from syncd.engine.intake import Intake, SavedEvent
@@ -91,8 +89,7 @@ class Events:
 
 async def first_contact(url: str) -> Met:
     """In this process."""
-    gc.set_threshold(*SELDOM)
-    gc.freeze()
+    collect_seldom()
     logs.configure("text", "critical")
     engine = make_engine(url)
     await schema.upgrade(engine)

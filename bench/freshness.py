@@ -12,13 +12,12 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
 
-from bench.table import END, Row
+from bench.table import HOME, Row, put
 from syncd.core.budget import new_ledger
 
-PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"
+PAGE = HOME / "docs" / "sizing.md"
 BEGIN = "<!-- simulated: python -m bench.freshness -->"
 DAY, WEEK = 86_400.0, 7 * 86_400.0
 BUSY_FROM, BUSY_UNTIL, BUSY_SHARE = 8 * 3_600.0, 18 * 3_600.0, 0.9
@@ -154,9 +153,7 @@ def table() -> str:
 
 def measure() -> list[Row]:
     """Into the page where it is explained, and no rows of its own."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    put(PAGE, BEGIN, table())
     return []
 
 

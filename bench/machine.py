@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+
+from syncd.cli.daemon import SELDOM
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -57,6 +60,12 @@ def machine() -> str:
     )
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024 / 1024
     return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def collect_seldom() -> None:
+    """In this process rubbish is collected as in the daemon's."""
+    gc.set_threshold(*SELDOM)
+    gc.freeze()
 
 
 def spread(values: Sequence[float], form: str = ",.0f") -> str:

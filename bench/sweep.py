@@ -9,7 +9,6 @@ the same pages asked for and read by the same client, and nothing done with them
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import statistics
@@ -23,11 +22,10 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from bench.machine import peak_megabytes, spread
+from bench.machine import collect_seldom, peak_megabytes, spread
 from bench.table import Row, command, reached, show
 from syncd import logs
 from syncd.app import open_ion, store_clock
-from syncd.cli.daemon import SELDOM
 from syncd.core.budget import Lane
 from syncd.daemon import make_facts, make_gate
 from syncd.engine.crowd import Crowds
@@ -54,8 +52,7 @@ class Swept(NamedTuple):
 
 async def sweep_once(database: str, ion: str, *, is_bare: bool) -> Swept:
     """In this process, by the daemon's parts; ``is_bare``: the pages are read, and nothing is done with them."""
-    gc.set_threshold(*SELDOM)
-    gc.freeze()
+    collect_seldom()
     logs.configure("text", "warning")
     environ = {
         "SYNCD_DATABASE__URL": database,

@@ -59,19 +59,25 @@ def show(rows: Sequence[Row]) -> None:
 
 def write(rows: Sequence[Row]) -> None:
     """Put the rows in the place of those that the same commands made before, or at the end."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    between, _, after = rest.partition(END)
-    lines = [line for line in between.splitlines() if line.startswith("| ") and line.endswith("` |")]
-    commands = [line.rsplit("`", 2)[1] for line in lines]
-    where = f"`{build()}`, {time.strftime('%Y-%m-%d')}"
-    for command in dict.fromkeys(row.command for row in rows):
-        fresh = [row.line(where) for row in rows if row.command == command]
-        place = commands.index(command) if command in commands else len(lines)
-        lines[place : place + commands.count(command)] = fresh
-        commands[place : place + commands.count(command)] = [command] * len(fresh)
-    table = "\n".join(lines)
-    PAGE.write_text(f"{before}{BEGIN}\nOn {machine()}.\n\n{HEAD}{table}\n{END}{after}")
+    where, made = f"`{build()}`, {time.strftime('%Y-%m-%d')}", dict[str, list[str]]()
+    for line in between(PAGE, BEGIN).splitlines():
+        if line.startswith("| ") and line.endswith("` |"):
+            made.setdefault(line.rsplit("`", 2)[1], []).append(line)
+    for asked in dict.fromkeys(row.command for row in rows):
+        made[asked] = [row.line(where) for row in rows if row.command == asked]
+    lines = "\n".join(line for each in made.values() for line in each)
+    put(PAGE, BEGIN, f"On {machine()}.\n\n{HEAD}{lines}")
+
+
+def between(page: Path, begin: str) -> str:
+    """What a page holds after this mark, until the next end."""
+    return page.read_text().partition(begin)[2].partition(END)[0]
+
+
+def put(page: Path, begin: str, text: str) -> None:
+    """This in the place of that."""
+    whole = page.read_text()
+    page.write_text(whole.replace(f"{begin}{between(page, begin)}{END}", f"{begin}\n{text}\n{END}"))
 
 
 def build() -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
+from syncd.core.batches import batched
 from syncd.core.intent import ANSWERED, Intent, IntentState, Kind
 from syncd.core.record import ION_NOTE, Observation, Record, Sightings, fold, new_record, observe
 from syncd.core.values import NO_VALUES, Field, Millis, Side, Subject, Value, Values, subject_of
@@ -321,8 +322,7 @@ def _parts_of(events: Sequence[RawEvent]) -> Iterator[Sequence[RawEvent]]:
     """
     if len(events) > AT_ONCE:
         events = sorted(events, key=_key)
-    for start in range(0, len(events), AT_ONCE):
-        yield events[start : start + AT_ONCE]
+    return batched(events, AT_ONCE)
 
 
 def _key(event: RawEvent) -> bytes:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
+from syncd.core.batches import batched
 from syncd.core.licences import (
     Contract,
     Drift,
@@ -172,8 +173,8 @@ async def _gaps(store: Store, contracts: Sequence[Contract]) -> list[Gap]:
     everybody = [one async for one in _all(store)]
     crm_ids = dict[str, str]()
     ids = sorted({one.ion_customer for one in everybody})
-    for start in range(0, len(ids), AT_ONCE):
+    for some in batched(ids, AT_ONCE):
         async with store.begin() as unit:
-            links = await unit.links(Side.ION, ids[start : start + AT_ONCE])
+            links = await unit.links(Side.ION, some)
         crm_ids |= {ion_id: str(link.crm_id) for ion_id, link in links.items()}
     return gaps(everybody, crm_ids, contracts)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
+from syncd.core.batches import batched
 from syncd.core.budget import WINDOW_MS, Lane
 from syncd.core.link import Link
 from syncd.core.listing import RECENT_SWEEPS, Listing, SweepOutcome, judge
@@ -74,8 +75,7 @@ class Sweeper:
                     announced = page.announced
                     listed.update(reading.ion_id for reading in page.readings)
                     is_repeated |= page.is_repeated or _is_repeat(page, prints)
-                    for start in range(0, len(page.readings), AT_ONCE):
-                        some = page.readings[start : start + AT_ONCE]
+                    for some in batched(page.readings, AT_ONCE):
                         changed += await insist(partial(self._observe, some, changed))
                     await self._crowds.keep(page.readings)
                     if is_repeated:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import structlog
 
+from syncd.core.batches import batched
 from syncd.core.crowd import NEWCOMERS
 from syncd.core.errors import LostLease, NoSlotInTime, StoreConflict
 from syncd.core.values import Millis
@@ -42,10 +43,6 @@ AT_ONCE = 8
 """Customers decided side by side: enough to keep PostgreSQL busy while we think."""
 
 log = structlog.get_logger()
-
-
-def batched(claims: Sequence[Claim], size: int) -> list[Sequence[Claim]]:
-    return [claims[start : start + size] for start in range(0, len(claims), size)]
 
 
 class Wakes:

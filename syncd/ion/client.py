@@ -17,6 +17,7 @@ import orjson
 import structlog
 from yarl import URL
 
+from syncd.core.batches import batched
 from syncd.core.budget import Lane
 from syncd.core.errors import OutcomeUnknown, SideUnavailable, Throttled, Transient
 from syncd.core.policy import Dialect
@@ -114,8 +115,7 @@ class IonClient:
             raws = speech.customers(body)
             read += len(raws)
             readings = list[Reading]()
-            for start in range(0, len(raws), AT_ONCE):
-                some = raws[start : start + AT_ONCE]
+            for some in batched(raws, AT_ONCE):
                 readings += [r for raw in some if (r := self._reading(raw, asked, answered)) is not None]
                 await asyncio.sleep(0)
             if len(readings) != len(raws):
