@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from syncd.core import errors
+from syncd.core.batches import batched
 from syncd.core.instants import ago, instant, when
 from syncd.core.intent import LIFE, Intent, IntentState, Kind, intent_id
 from syncd.core.link import How, Link, LinkState, Spelling
@@ -269,3 +270,16 @@ LETTERS = [
 def test_whose_dead_letter_it_is(key: bytes | None, value: bytes | None, is_mine: bool) -> None:
     letter = DeadLetter("crm.customers", 0, 1, "undecodable", "", Millis(0), key, value)
     assert is_of(letter, "C1") is is_mine
+
+
+SLICES = [
+    pytest.param("", 2, [], id="of nothing there is none"),
+    pytest.param("abcd", 2, ["ab", "cd"], id="the last is full"),
+    pytest.param("abc", 2, ["ab", "c"], id="the last is what is left"),
+    pytest.param("ab", 5, ["ab"], id="fewer than one batch"),
+]
+
+
+@pytest.mark.parametrize(("items", "size", "slices"), SLICES)
+def test_many_things_some_at_a_time(items: str, size: int, slices: list[str]) -> None:
+    assert list(batched(items, size)) == slices
