@@ -296,7 +296,7 @@ def release_order(
 
 @orders.command("drop")
 def drop_order(context: typer.Context, order: str) -> None:
-    """Say no to an order of the CRM's that was not sent; the CRM is told."""
+    """Say no to an order of the CRM's that was not sent, or was refused; the CRM is told."""
     with_desk(context, lambda desk: desk.drop_order(order, person()))
     typer.echo(f"Order {order} is dropped.")
 

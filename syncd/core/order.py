@@ -70,10 +70,14 @@ LIFE: Mapping[tuple[OrderState, OrderState], str] = {
     (OrderState.UNKNOWN, OrderState.HELD): "a person must look, since there are several, or nothing can be found out",
     (OrderState.PLACED, OrderState.ENDED): "ION is done with it",
     (OrderState.REFUSED, OrderState.WAITING): "a person lets it be tried again",
+    (OrderState.REFUSED, OrderState.DROPPED): "a person said no",
 }
 """Each step that an order can take, and what makes it take it."""
 
-UNSENT = (OrderState.WAITING, OrderState.HELD)
+DROPPABLE = (OrderState.WAITING, OrderState.HELD, OrderState.REFUSED)
+"""Not under way to ION."""
+SETTLED = (OrderState.PLACED, OrderState.ENDED, OrderState.DROPPED)
+"""Nothing that a vendor wants to know is kept of it any more."""
 FINAL = frozenset({"completed", "cancelled", "canceled", "error"})
 """ION's own words, in small letters, for an order that it is done with."""
 

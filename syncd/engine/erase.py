@@ -1,7 +1,8 @@
 """Erasing one customer: what syncd keeps of its past, on request of whom the data is about (S16).
 
 Gone are past values, archived ones, what was written and answered, and its dead letters; of a side that
-holds the customer no more, the last values too. The log keeps its entries, without their detail, and can
+holds the customer no more, the last values too. Of its orders no more is left than what was ordered and what
+became of it, once they are placed, over or dropped; one that is none of that still needs what it holds. The log keeps its entries, without their detail, and can
 still be checked. What a side shows is not erased by this: the next sweep and the next event bring it back.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 from syncd.core.errors import UserError
 from syncd.core.listing import MISSING_SWEEPS
+from syncd.core.order import SETTLED
 from syncd.core.plan import ChangeState
 from syncd.core.record import ION_NOTE, PRESENCE, Record, settle
 from syncd.core.values import Millis
@@ -28,6 +30,12 @@ async def erase(unit: Unit, customer: str, by: str, now: Millis) -> Erased:
     changes = [change for change in await unit.changes_of(pair.subject) if change.state is not ChangeState.SPENT]
     if pair.intents or changes or await unit.is_queued(pair.subject):
         raise UserError(f"a change is under way for {customer}: try again in a moment, or `syncd explain {customer}`")
+    orders = await unit.orders_of(pair.crm_id) if pair.crm_id is not None else []
+    if unsettled := next((order for order in orders if order.state not in SETTLED), None):
+        raise UserError(
+            f"order {unsettled.id} of {customer} is {unsettled.state}, and may hold what its vendor wants to know:"
+            f" wait until it is placed, or `syncd ion orders drop {unsettled.id}`"
+        )
     erased = await unit.erase(pair.subject, pair.crm_id, pair.ion_id)
     await unit.save_records([after for before, after in _trimmed(pair) if after != before])
     if pair.link is not None and all(is_gone for _, is_gone in _sides(pair)):

@@ -17,8 +17,8 @@ import structlog
 from syncd.core.budget import Lane
 from syncd.core.errors import NotFound, OutcomeUnknown, Rejected, SideError, StoreConflict, SyncdError, UserError
 from syncd.core.order import (
+    DROPPABLE,
     MAX_TRIES,
-    UNSENT,
     Order,
     OrderState,
     Seen,
@@ -37,7 +37,7 @@ SINCE = "orders_since"
 AGAIN_MS = 60_000
 """An order that waits for something is looked at again after so long; one that ION goes on with, at first."""
 SELDOM_MS, DAY_MS = 3_600_000, 86_400_000
-REPLACEABLE = (*UNSENT, OrderState.REFUSED, OrderState.DROPPED)
+REPLACEABLE = (*DROPPABLE, OrderState.DROPPED)
 MAY_BE_THERE = (OrderState.HELD, OrderState.UNKNOWN, OrderState.PLACED)
 SKEW_MS = 600_000
 """ION's clock may be behind ours by so much."""
@@ -96,10 +96,12 @@ class OrderBook:
         await _steered(unit, placed, "order-released", by, now)
 
     async def drop(self, unit: Unit, order_id: str, by: str, now: Millis) -> None:
-        """Say no to an order that was not sent."""
+        """Say no to an order that was not sent, or was refused."""
         order = await find_order(unit, order_id)
-        if order.state not in UNSENT:
-            raise UserError(f"order {order_id} is {order.state}: only one that was not sent can be dropped")
+        if order.state not in DROPPABLE:
+            raise UserError(
+                f"order {order_id} is {order.state}: only one that was not sent, or was refused, can be dropped"
+            )
         dropped = replace(order.moved_to(OrderState.DROPPED, now, None, f"{by} said no"), items=order.bare_items)
         await self.keep(unit, dropped, order, now)
         await _steered(unit, order, "order-stopped", by, now)

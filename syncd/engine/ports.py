@@ -280,6 +280,9 @@ class Unit(Outlook, Protocol):
     async def list_orders(self, state: OrderState | None, after: str, limit: int) -> list[Order]:
         """By the CRM's id."""
 
+    async def orders_of(self, customer: str) -> list[Order]:
+        """Of a CRM customer, by the CRM's id of the order."""
+
     async def count_orders(self) -> dict[OrderState, int]: ...
     async def ion_orders(self, ion_customer: str) -> set[str]:
         """ION's ids of this customer's orders that came from the CRM."""

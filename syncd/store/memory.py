@@ -730,6 +730,9 @@ class MemoryUnit:
         rows = [order for key, order in sorted(self._table("orders").items()) if key > after]
         return [order for order in rows if state in (None, order.state)][:limit]
 
+    async def orders_of(self, customer: str) -> list[Order]:
+        return [order for _, order in sorted(self._table("orders").items()) if order.customer == customer]
+
     async def count_orders(self) -> dict[OrderState, int]:
         return Counter(order.state for order in self._table("orders").values())
 

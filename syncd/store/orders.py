@@ -58,6 +58,9 @@ class OrderRows:
         query = select(ORDERS).where(ORDERS.c.id > after).order_by(ORDERS.c.id).limit(limit)
         return await self._orders(query if state is None else query.where(ORDERS.c.state == state.value))
 
+    async def orders_of(self, customer: str) -> list[Order]:
+        return await self._orders(select(ORDERS).where(ORDERS.c.customer == customer).order_by(ORDERS.c.id))
+
     async def count_orders(self) -> dict[OrderState, int]:
         query = select(ORDERS.c.state, func.count()).group_by(ORDERS.c.state)
         return {OrderState(state): count for state, count in (await self._connection.execute(query)).all()}

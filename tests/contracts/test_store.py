@@ -882,6 +882,8 @@ async def test_an_order_is_kept_as_it_was_saved_and_found_when_its_time_has_come
             OrderState.WAITING: 1, OrderState.PLACED: 1, OrderState.ENDED: 1,
         }  # fmt: skip
         assert await unit.ion_orders("3") == {"7"}
+        await unit.save_order(replace(over, id="SO-4", customer="C2"))
+        assert await unit.orders_of("C1") == [first, full, over]
         await unit.save_order(replace(full, due=None))
         assert await unit.next_order_due() == 70
 

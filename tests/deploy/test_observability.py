@@ -48,7 +48,7 @@ def test_prometheus_takes_the_rules_as_the_chart_renders_them(tmp_path: Path) ->
         ran = promtool("check", "rules", str(tmp_path / "rules.yaml"))
     except NoPrometheus as error:
         _missing("Prometheus", str(error))
-    assert "SUCCESS: 20 rules found" in ran.stdout, ran.stdout + ran.stderr
+    assert "SUCCESS: 21 rules found" in ran.stdout, ran.stdout + ran.stderr
     [gone] = [rule for rule in rules["groups"][0]["rules"] if rule["alert"] == "SyncdGone"]
     assert gone["expr"] == 'absent(syncd_build_info{namespace="crm"})'
 

@@ -19,6 +19,7 @@ from syncd.core.order import Order, OrderState
 from syncd.core.policy import Dialect
 from syncd.core.values import CrmId, IonId, Millis
 from syncd.crm.orders import order_message, read_order, refusal_message
+from syncd.engine.erase import erase
 from syncd.engine.guard import pause, resume
 from syncd.engine.intake import SavedEvent
 from syncd.engine.orders import OrderBook, OrderIntake, Orders
@@ -227,6 +228,20 @@ async def test_above_the_limit_a_person_decides(dialect: str) -> None:
         assert steps.count("order-sent") == 1
 
 
+async def test_a_customer_is_not_erased_while_an_order_needs_what_it_holds(dialect: str) -> None:
+    async with selling(dialect) as desk:
+        await desk.send({**PREMIUM, "quantity": 50, "attributes": {"domain": "archer.example"}})
+        assert (await desk.work()).state is OrderState.HELD
+        with pytest.raises(UserError, match="SO-1 of C7 is held.*`syncd ion orders drop SO-1`"):
+            async with desk.store.begin() as unit:
+                await erase(unit, "C7", "ann", desk.clock.now())
+        async with desk.store.begin() as unit:
+            await desk.book.drop(unit, "SO-1", "bob", desk.clock.now())
+        async with desk.store.begin() as unit:
+            await erase(unit, "C7", "ann", desk.clock.now())
+        assert "archer.example" not in str(await desk.order())
+
+
 async def test_an_order_waits_for_its_customer_and_while_writes_are_paused(dialect: str) -> None:
     async with selling(dialect) as desk:
         await desk.send(customer="C9")
@@ -252,6 +267,8 @@ async def test_what_ion_refuses_is_said_and_goes_when_the_crm_has_mended_it(dial
         assert "unknown customer 399999" in order.reason
         await desk.send(customer="C8")
         assert (await desk.order()).state is OrderState.REFUSED, "nothing is different"
+        async with desk.store.begin() as unit:
+            await desk.book.drop(unit, "SO-1", "bob", desk.clock.now())
         await desk.send()
         assert (await desk.work()).state is OrderState.PLACED
         assert len(desk.placed) == 1
