@@ -29,6 +29,8 @@ DEMAND_MS = 7_000
 than who has waited is busy with what it was given before it asks for more."""
 SOON_MS = 3_000
 """So long it is worth while to wait for one slot more."""
+AHEAD_MS = 1_000
+"""A page takes about so long: slots that come free meanwhile are there in time."""
 SPARE = 2
 """A look and a write; less where that is more than a fifteenth of the rate."""
 RECOVERY_MS = 10_000
@@ -121,14 +123,17 @@ def take(ledger: Ledger, lane: Lane, count: int, now: Millis, *, goes_first: boo
 def wait_ms(ledger: Ledger, count: int, now: Millis) -> int:
     """How long until it is worth while to begin what needs ``count`` slots one by one; zero: now.
 
-    That is when so many are free, or two at least and the next will not come soon.
+    That is when so many are free; or two at least, and the others will be in a moment, or the next
+    will not come soon.
     """
     ledger = _aged(ledger, now)
     capacity = ledger.capacity(goes_first=False)
     count = min(count, capacity)
     free, at = capacity - len(ledger.slots), Millis(max(now, ledger.closed_until))
-    for frees in sorted(_free_at(ledger, slot) for slot in ledger.slots):
-        if free >= count or (free >= 2 and frees > at + SOON_MS):
+    times = sorted(_free_at(ledger, slot) for slot in ledger.slots)
+    last = times[count - free - 1] if free < count else at
+    for frees in times:
+        if free >= count or (free >= 2 and (last <= at + AHEAD_MS or frees > at + SOON_MS)):
             break
         free, at = free + 1, Millis(max(at, frees))
     return at - now

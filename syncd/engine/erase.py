@@ -1,9 +1,10 @@
 """Erasing one customer: what syncd keeps of its past, on request of whom the data is about (S16).
 
 Gone are past values, archived ones, what was written and answered, and its dead letters; of a side that
-holds the customer no more, the last values too. Of its orders no more is left than what was ordered and what
-became of it, once they are placed, over or dropped; one that is none of that still needs what it holds. The log keeps its entries, without their detail, and can
-still be checked. What a side shows is not erased by this: the next sweep and the next event bring it back.
+holds the customer no more, the last values too. Of its orders what was ordered stays; one that is neither
+placed nor dropped still needs what it holds, and keeps its customer from being erased. The log keeps its
+entries, without their detail, and can still be checked. What a side shows is not erased by this: the next
+sweep and the next event bring it back.
 """
 
 from __future__ import annotations

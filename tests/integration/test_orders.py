@@ -17,7 +17,8 @@ from syncd.core.errors import NotFound, UserError
 from syncd.core.link import How, Link, LinkState
 from syncd.core.order import Order, OrderState
 from syncd.core.policy import Dialect
-from syncd.core.values import CrmId, IonId, Millis
+from syncd.core.record import new_record
+from syncd.core.values import CrmId, IonId, Millis, Side
 from syncd.crm.orders import order_message, read_order, refusal_message
 from syncd.engine.erase import erase
 from syncd.engine.guard import pause, resume
@@ -232,7 +233,9 @@ async def test_a_customer_is_not_erased_while_an_order_needs_what_it_holds(diale
     async with selling(dialect) as desk:
         await desk.send({**PREMIUM, "quantity": 50, "attributes": {"domain": "archer.example"}})
         assert (await desk.work()).state is OrderState.HELD
-        with pytest.raises(UserError, match="SO-1 of C7 is held.*`syncd ion orders drop SO-1`"):
+        async with desk.store.begin() as unit:
+            await unit.save_records([new_record(Side.CRM, "C7")])
+        with pytest.raises(UserError, match=r"SO-1 of C7 is held.*`syncd ion orders drop SO-1`"):
             async with desk.store.begin() as unit:
                 await erase(unit, "C7", "ann", desk.clock.now())
         async with desk.store.begin() as unit:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.budget import (
+    AHEAD_MS,
     MARGIN_MS,
     SHARES,
     SPARE,
@@ -225,9 +226,13 @@ class TestWhenItIsWorthWhileToBegin:
     def test_at_once_while_there_are_slots_enough(self) -> None:
         assert worth_it_in(self.spent_at(0, 0, 0, 0), 6, 1_000) == 0
 
-    def test_when_the_last_one_comes_free(self) -> None:
+    def test_a_moment_before_the_last_one_comes_free(self) -> None:
         ledger = self.spent_at(*range(0, 5_000, 500))
-        assert worth_it_in(ledger, 4, 10_000) == 1_500 + WINDOW_MS + MARGIN_MS - 10_000
+        assert worth_it_in(ledger, 5, 10_000) == 2_000 - AHEAD_MS + WINDOW_MS + MARGIN_MS - 10_000
+
+    def test_not_before_two_are_free(self) -> None:
+        ledger = self.spent_at(*range(0, 1_000, 100))
+        assert worth_it_in(ledger, 4, 10_000) == 100 + WINDOW_MS + MARGIN_MS - 10_000
 
     def test_with_what_there_is_when_the_next_is_far_off(self) -> None:
         ledger = self.spent_at(0, 0, 0, 30_000, 30_000, 30_000, 30_000, 30_000, 30_000, 30_000)
