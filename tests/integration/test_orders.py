@@ -270,11 +270,22 @@ async def test_what_ion_refuses_is_said_and_goes_when_the_crm_has_mended_it(dial
         assert "unknown customer 399999" in order.reason
         await desk.send(customer="C8")
         assert (await desk.order()).state is OrderState.REFUSED, "nothing is different"
-        async with desk.store.begin() as unit:
-            await desk.book.drop(unit, "SO-1", "bob", desk.clock.now())
         await desk.send()
         assert (await desk.work()).state is OrderState.PLACED
         assert len(desk.placed) == 1
+
+
+async def test_a_person_can_say_no_to_what_ion_refuses(dialect: str) -> None:
+    async with selling(dialect) as desk:
+        await desk.link("C8", "399999")
+        await desk.send(customer="C8")
+        assert (await desk.work()).state is OrderState.REFUSED
+        async with desk.store.begin() as unit:
+            await desk.book.drop(unit, "SO-1", "bob", desk.clock.now())
+        await desk.send(customer="C8")
+        order = await desk.work(LOST_MS)
+        assert (order.state, order.due) == (OrderState.DROPPED, None), "the same once more is no other order"
+        assert (await desk.told())[-1] == "dropped"
 
 
 async def test_an_order_is_one_however_often_it_is_sent(dialect: str) -> None:
