@@ -41,6 +41,8 @@ FETCH_BYTES = 1 * 1024 * 1024
 """Of one partition at once. As much of each lies unread while a batch is worked out."""
 STALL_SECONDS = 45.0
 """A consumer that is behind and yet gets nothing for so long has come to grief inside; a new one is made."""
+AWAY_SECONDS = 30.0
+"""After so long without Kafka the rest goes on with what is known; before that, the events that wait may know better."""
 ENDS_SECONDS = 5.0
 TELL_SECONDS = 30.0
 """So often the store is told how far we are though nothing has changed: somebody may have told it otherwise."""
@@ -122,10 +124,13 @@ class KafkaEvents:
         """Why no events are read at present; ``None`` while they are."""
         self.is_behind = True
         """There is more to read; as long as it was never found out, there may be."""
+        self._got_on_at = 0.0
+        """When events were last stored, or there were none to read; by the loop's clock."""
 
     async def run(self) -> None:
         """Read for ever; start anew, with growing pauses, whenever the brokers are lost."""
-        pause = 0.5
+        loop, pause = asyncio.get_running_loop(), 0.5
+        self._got_on_at = loop.time()
         while True:
             try:
                 async with asyncio.timeout(STALL_SECONDS):
@@ -135,7 +140,8 @@ class KafkaEvents:
                 if self.problem is None:
                     pause = 0.5  # it has worked meanwhile
                 self.problem = f"Kafka is away: {type(error).__name__}"
-                self.is_behind = False  # the rest goes on without it
+                if loop.time() > self._got_on_at + AWAY_SECONDS:
+                    self.is_behind = False
                 log.warning("kafka_away", error=str(error) or "nothing comes any more", retry_in_seconds=pause)
             await self._clock.sleep(pause)
             pause = min(30.0, pause * 2)
@@ -180,6 +186,7 @@ class KafkaEvents:
                 patience.reschedule(loop.time() + left)
             del events  # or two batches are held while the next one grows
             if read:
+                self._got_on_at = loop.time()
                 await consumer.commit(read)
                 told = _places_stored(told, places, read)
             elif is_news and seek.turn == turn:
@@ -187,6 +194,7 @@ class KafkaEvents:
             lags = {number: place.lag for number, place in places.items()}
             self._on_progress({number: lag for number, lag in lags.items() if lag is not None})
             if all(lag == 0 for lag in lags.values()):
+                self.is_behind, self._got_on_at = False, loop.time()
                 patience.reschedule(loop.time() + STALL_SECONDS)
 
     async def _fetch(
@@ -196,7 +204,6 @@ class KafkaEvents:
         loop, read = asyncio.get_running_loop(), dict[TopicPartition, int]()
         events, keys, weight, until, wait_ms = list[RawEvent](), set[bytes | None](), 0, 0.0, FETCH_WAIT_MS
         while len(events) < MAX_EVENTS and len(keys) < MAX_CUSTOMERS and weight < MAX_BYTES:
-            is_placed = seek.is_done
             fetched = await consumer.getmany(timeout_ms=wait_ms, max_records=CHUNK)
             for place, records in fetched.items():
                 events += records
@@ -204,7 +211,8 @@ class KafkaEvents:
                 weight += sum([len(record.value or b"") for record in records])
                 read[place] = records[-1].offset + 1
             until = until or loop.time() + MAX_SECONDS
-            self.is_behind = await _has_more(consumer) if fetched else self.is_behind and not is_placed
+            if fetched:
+                self.is_behind = await _has_more(consumer)
             if not (fetched and self.is_behind) or loop.time() > until:
                 break
             wait_ms = MORE_WAIT_MS

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import NodeNotReadyError
 
 from syncd.app import machine_clock, nothing_to_do
 from syncd.crm import kafka
@@ -62,6 +63,16 @@ class Deaf:
         return 3
 
 
+class Away(Deaf):
+    """The brokers answer nobody."""
+
+    async def start(self) -> None:
+        raise NodeNotReadyError
+
+    async def stop(self) -> None:
+        """Nothing was started."""
+
+
 class Idle(Deaf):
     """There is nothing more to come."""
 
@@ -69,12 +80,11 @@ class Idle(Deaf):
         return 7
 
 
-async def consumers_within(seconds: float, kind: type[Deaf], monkeypatch: pytest.MonkeyPatch) -> list[Deaf]:
+def read_with(kind: type[Deaf], monkeypatch: pytest.MonkeyPatch) -> KafkaEvents:
     monkeypatch.setattr(kind, "made", [])
     monkeypatch.setattr(kafka, "AIOKafkaConsumer", kind)
-    monkeypatch.setattr(kafka, "STALL_SECONDS", 0.2)
     monkeypatch.setattr(kafka, "STOP_SECONDS", 0.1)
-    events = KafkaEvents(
+    return KafkaEvents(
         KafkaAccess("x"),
         "crm.customers",
         "g",
@@ -83,9 +93,17 @@ async def consumers_within(seconds: float, kind: type[Deaf], monkeypatch: pytest
         ingest_into(MemoryStore()),
         lambda *_: None,
     )
+
+
+async def run_for(seconds: float, events: KafkaEvents) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
             await events.run()
+
+
+async def consumers_within(seconds: float, kind: type[Deaf], monkeypatch: pytest.MonkeyPatch) -> list[Deaf]:
+    monkeypatch.setattr(kafka, "STALL_SECONDS", 0.2)
+    await run_for(seconds, read_with(kind, monkeypatch))
     return kind.made
 
 
@@ -97,6 +115,33 @@ async def test_a_consumer_that_is_behind_and_gets_nothing_is_replaced(monkeypatc
 
 async def test_a_consumer_that_has_read_all_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(await consumers_within(1.5, Idle, monkeypatch)) == 1
+
+
+async def test_brokers_away_at_the_start_may_still_know_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = read_with(Away, monkeypatch)
+    await run_for(1, events)
+    assert Away.made and events.is_behind
+
+
+async def test_what_lies_unread_may_know_better_however_slowly_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = read_with(Deaf, monkeypatch)
+    await run_for(1, events)
+    assert events.is_behind
+
+
+@pytest.mark.parametrize("kind", [Away, Deaf])
+async def test_in_the_end_the_rest_goes_on_without_events(kind: type[Deaf], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(kafka, "AWAY_SECONDS", 0.2)
+    events = read_with(kind, monkeypatch)
+    await run_for(1.5, events)
+    assert not events.is_behind
+
+
+async def test_nothing_waits_where_all_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = read_with(Idle, monkeypatch)
+    await run_for(0.5, events)
+    assert not events.is_behind
 
 
 def test_aiokafkas_records_are_taken_as_they_come() -> None:
