@@ -40,7 +40,7 @@ CUSTOMERS = int(os.environ.get("BENCH_CUSTOMERS", "100000"))
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 ALIKE = 0.75
 KEY = "7M_p2bXJ3yqJxZr1CwJ2c1pY1Jw2b3m1rY0e8yVqLQ4="
-BATCH = 500
+BATCH, LOOK_SECONDS = 500, 2.0
 COMMAND = command("first_contact")
 
 
@@ -101,7 +101,7 @@ async def first_contact(url: str) -> Met:
     started, cpu = time.monotonic(), time.process_time()
     running = asyncio.create_task(daemon.run())
     while True:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(LOOK_SECONDS)
         async with store.begin() as unit:
             pending, links = await unit.pending(), sum((await unit.count_links()).values())
         held, _ = pending.pop(FOR_GUARD, (0, Millis(0)))

@@ -660,10 +660,15 @@ class Daemon:
             await self._parts.wakes.wait(Loop.SEND_COMMANDS, min(idle, seconds))
 
     async def _judge(self) -> None:
-        """What waits for the guard is looked at often, so that a burst is let go as soon as it is counted."""
+        """What waits for the guard is looked at often, so that a burst is let go as soon as it is counted.
+
+        But not anew for each of the burst.
+        """
         while True:
             is_waiting = await self._parts.guard.watch()
-            await self._parts.wakes.wait(Loop.JUDGE, JUDGE_SECONDS if is_waiting else 5.0)
+            await self._clock.sleep(JUDGE_SECONDS)
+            if not is_waiting:
+                await self._parts.wakes.wait(Loop.JUDGE, 5.0)
 
     async def _flush(self) -> None:
         """Hand over what is ready to go; what can't be handed over waits in the store."""

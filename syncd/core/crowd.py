@@ -62,7 +62,7 @@ class Crowd(NamedTuple):
     """Linked customers on their way to a write in ION, counted no further than asked for."""
 
     deciding: int
-    """May yet turn out to need none."""
+    """May yet turn out to need none. Of a long backlog, those at its beginning."""
     unshown: int
     """Wait for a page to show them."""
     shown: int

@@ -42,7 +42,7 @@ FETCH_BYTES = 1 * 1024 * 1024
 STALL_SECONDS = 45.0
 """A consumer that is behind and yet gets nothing for so long has come to grief inside; a new one is made."""
 AWAY_SECONDS = 30.0
-"""After so long without Kafka the rest goes on with what is known; before that, the events that wait may know better."""
+"""After so long without Kafka the rest goes on with what is known. Before, the events that wait may know better."""
 ENDS_SECONDS = 5.0
 TELL_SECONDS = 30.0
 """So often the store is told how far we are though nothing has changed: somebody may have told it otherwise."""

@@ -70,7 +70,7 @@ class Guard:
             state, since, is_waiting = await unit.guard_state(), Millis(now - WINDOW_MS), False
             if await unit.crowd_of_changes(1):
                 is_waiting = any((await unit.tally_changes(since)).get(ChangeState.WAITING, NOTHING))
-            if self._linked is None or is_waiting:
+            if self._linked is None or (is_waiting and not state.is_closed):
                 self._linked = sum((await unit.count_links()).values())
             if not is_waiting:
                 self._forget_question()

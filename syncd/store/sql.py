@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     CompoundSelect,
     Delete,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Table,
     TextClause,
     Update,
+    and_,
     bindparam,
     case,
     delete,
@@ -133,7 +135,13 @@ SQLITE_TIME = (func.julianday("now") - 2_440_587.5) * 86_400
 DELIVERABLE = (INTENTS.c.side == Side.CRM.value) & _one_of(INTENTS.c.state, (IntentState.PREPARED, IntentState.SENT))
 IS_OPEN = _one_of(INTENTS.c.state, OPEN)
 CALLS = QUEUE.c.stage == Stage.CALL.value
-LINKED = QUEUE.c.subject.startswith("crm:") & exists().where(LINKS.c.crm_id == func.substr(QUEUE.c.subject, 5))
+
+
+def _is_linked(subject: ColumnElement[str]) -> ColumnElement[bool]:
+    return subject.startswith("crm:") & exists().where(LINKS.c.crm_id == func.substr(subject, 5))
+
+
+LINKED = _is_linked(QUEUE.c.subject)
 
 # What is asked most is built once: to build a statement, and the key by which SQLAlchemy knows it again, costs more
 # than to execute it.
@@ -142,6 +150,16 @@ OPEN_INTENTS = (
     select(INTENTS).where(INTENTS.c.subject == _WHO, IS_OPEN).order_by(INTENTS.c.at, INTENTS.c.id).with_for_update()
 )
 RECENT_INTENTS = select(INTENTS).where(INTENTS.c.subject == _WHO, INTENTS.c.changed_at > bindparam("since"))
+BLOCKS_OF_PAIR = delete(BLOCKS).where(
+    or_(
+        and_(BLOCKS.c.side == Side.CRM.value, BLOCKS.c.customer_id == bindparam("in_crm")),
+        and_(BLOCKS.c.side == Side.ION.value, BLOCKS.c.customer_id == bindparam("in_ion")),
+    )
+)
+REJECTED = {
+    Side.CRM: select(REJECTIONS.c.ion_id.label("other")).where(REJECTIONS.c.crm_id == _WHO),
+    Side.ION: select(REJECTIONS.c.crm_id.label("other")).where(REJECTIONS.c.ion_id == _WHO),
+}
 CHANGES_OF = select(CHANGES).where(CHANGES.c.subject == _WHO)
 TALLY = (
     select(CHANGES.c.state, *[func.sum(CHANGES.c[kind]).label(kind) for kind in Tally._fields])
@@ -192,16 +210,28 @@ CLAIMABLE_SHOWN = _SHOWN_FIRST.where(SHOWN)
 CLAIMABLE_IN_TURN = _SHOWN_FIRST.where(
     or_(SHOWN, QUEUE.c.due < bindparam("listed"), QUEUE.c.due <= bindparam("late"), not_(LINKED))
 )
+UNDECIDED = select(func.count()).select_from(
+    select(QUEUE.c.subject)
+    .where(
+        QUEUE.c.stage == Stage.DECIDE.value,
+        QUEUE.c.due <= bindparam("now"),
+        QUEUE.c.since <= bindparam("before"),
+    )
+    .limit(bindparam("most"))
+    .subquery()
+)
 _NEW = (QUEUE.c.due >= bindparam("listed")) & (QUEUE.c.due <= bindparam("now"))
+GLANCE = 2_000
+"""Of a backlog so many tell enough. Of two sides that meet for the first time nearly nobody is linked, and to go
+through all of them for each look at the crowd took a third of PostgreSQL's time."""
+_DECIDING = select(QUEUE.c.subject).where(QUEUE.c.stage == Stage.DECIDE.value, _NEW).limit(GLANCE).subquery()
 CROWD = select(
     *(
-        select(func.count())
-        .select_from(select(QUEUE.c.subject).where(each).limit(bindparam("most")).subquery())
-        .scalar_subquery()
+        select(func.count()).select_from(each.limit(bindparam("most")).subquery()).scalar_subquery()
         for each in (
-            (QUEUE.c.stage == Stage.DECIDE.value) & _NEW & LINKED,
-            CALLS & _NEW & (QUEUE.c.leased_until <= bindparam("now")) & LINKED & not_(SHOWN),
-            CALLS & (QUEUE.c.due <= bindparam("now")) & SHOWN,
+            select(_DECIDING).where(_is_linked(_DECIDING.c.subject)),
+            select(QUEUE.c.subject).where(CALLS, _NEW, QUEUE.c.leased_until <= bindparam("now"), LINKED, not_(SHOWN)),
+            select(QUEUE.c.subject).where(CALLS, QUEUE.c.due <= bindparam("now"), SHOWN),
         )
     )
 )
@@ -240,8 +270,13 @@ CONNECTIONS = 16
 """Kept open by one process. More are opened for a crowd, and closed again, which costs more than they do."""
 
 
-def _linked(side: Side) -> Select[Any]:
-    return select(LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id)
+def _unlinked(side: Side, customer_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Asked customer by customer: ``NOT IN`` would go through all links each time."""
+    return ~exists().where(_id_in_links(side) == customer_id)
+
+
+def _id_in_links(side: Side) -> Column[str]:
+    return LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
 
 
 def async_url(url: str) -> str:
@@ -409,8 +444,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         return found
 
     async def peek(self, side: Side, ids: Collection[str]) -> dict[str, Record]:
-        query = select(RECORDS).where(RECORDS.c.side == side.value, among(self._dialect, RECORDS.c.customer_id))
-        rows = await self._rows(query, **ids_of(self._dialect, ids))
+        rows = await self._rows(_peeked(self._dialect, side), **ids_of(self._dialect, ids)) if ids else []
         return {row.customer_id: codec.record_from_row(row) for row in rows}
 
     async def find(self, text: str, limit: int) -> list[Record]:
@@ -451,36 +485,23 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
     async def look_alikes(self, customer: Record, side: Side) -> list[Record]:
         keys = keys_of(customer)
         ion_id = customer.customer_id if customer.side is Side.ION else customer.noted_ion_id
-        alike = [RECORDS.c.email_key == keys.email] if keys.email else []
-        alike += [RECORDS.c.company_key == keys.company] if keys.company else []
-        if ion_id is not None:
-            alike.append(RECORDS.c.customer_id == ion_id if side is Side.ION else RECORDS.c.noted_ion_id == ion_id)
-        if not alike:
-            return []
-        query = select(RECORDS).where(
-            RECORDS.c.side == side.value, or_(*alike), RECORDS.c.customer_id.not_in(_linked(side))
-        )
-        rows = await self._rows(query.order_by(RECORDS.c.customer_id).limit(50))
+        by = {"email": keys.email, "company": keys.company, "noted" if side is Side.CRM else "ion_id": ion_id}
+        known = {name: value for name, value in by.items() if value}
+        rows = await self._rows(_look_alikes(side, tuple(known)), **known) if known else []
         return [codec.record_from_row(row) for row in rows]
 
     async def neighbours(self, customer: Record, side: Side) -> list[Record]:
-        free = (BLOCKS.c.side == side.value) & BLOCKS.c.customer_id.not_in(_linked(side))
-        some = [
-            select(BLOCKS.c.block, BLOCKS.c.customer_id).where(free, BLOCKS.c.block == block).limit(CROWDED + 1)
-            for block in blocks_of(customer)
-        ]
-        if not some:
-            return []
+        blocks = {f"block_{number}": block for number, block in enumerate(blocks_of(customer))}
         members: dict[str, list[str]] = {}
-        for row in await self._rows(union_all(*(select(one.subquery()) for one in some))):
+        for row in await self._rows(_members(side, len(blocks)), **blocks) if blocks else []:
             members.setdefault(row.block, []).append(row.customer_id)
         nearest = nearest_of(members.values())
-        found = await self.records(side, nearest)
-        return [found[customer_id] for customer_id in nearest]
+        found = await self.peek(side, nearest)
+        return [found[customer_id] for customer_id in nearest if customer_id in found]
 
     async def created_between(self, start: Millis, end: Millis) -> list[Record]:
         mine = (RECORDS.c.side == Side.ION.value) & RECORDS.c.created.between(start, end)
-        query = select(RECORDS).where(mine, RECORDS.c.customer_id.not_in(select(LINKS.c.ion_id)))
+        query = select(RECORDS).where(mine, _unlinked(Side.ION, RECORDS.c.customer_id))
         rows = await self._rows(query.order_by(RECORDS.c.customer_id))
         return [codec.record_from_row(row) for row in rows]
 
@@ -502,6 +523,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
 
     async def add_link(self, link: Link) -> None:
         await self._connection.execute(insert(LINKS), codec.link_to_row(link))
+        await self._connection.execute(BLOCKS_OF_PAIR, {"in_crm": link.crm_id, "in_ion": link.ion_id})
 
     async def save_link(self, link: Link) -> None:
         await self._upsert(LINKS, codec.link_to_row(link))
@@ -522,11 +544,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         await self._connection.execute(delete(REJECTIONS).where(both))
 
     async def rejected(self, customer: Record) -> set[str]:
-        mine, theirs = REJECTIONS.c.crm_id, REJECTIONS.c.ion_id
-        if customer.side is Side.ION:
-            mine, theirs = theirs, mine
-        rows = await self._rows(select(theirs.label("other")).where(mine == customer.customer_id))
-        return {row.other for row in rows}
+        return {row.other for row in await self._rows(REJECTED[customer.side], who=customer.customer_id)}
 
     async def list_links(self, state: LinkState | None, after: str, limit: int) -> list[Link]:
         query = select(LINKS).where(LINKS.c.crm_id > after).order_by(LINKS.c.crm_id).limit(limit)
@@ -879,8 +897,8 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         return None if due is None else Millis(due)
 
     async def undecided(self, now: Millis, before: Millis, limit: int) -> int:
-        due = (QUEUE.c.stage == Stage.DECIDE.value) & (QUEUE.c.due <= now) & (QUEUE.c.since <= before)
-        return await self._count(select(QUEUE.c.subject).where(due), limit)
+        asked = {"now": now, "before": before, "most": limit}
+        return int((await self._connection.execute(UNDECIDED, asked)).scalar_one())
 
     async def is_queued(self, subject: Subject) -> bool:
         return bool(await self._count(select(QUEUE.c.subject).where(QUEUE.c.subject == subject), 1))
@@ -1201,6 +1219,37 @@ def _records_among(dialect: str) -> Select[Any]:
 
 
 @cache
+def _peeked(dialect: str, side: Side) -> Select[Any]:
+    return select(RECORDS).where(RECORDS.c.side == side.value, among(dialect, RECORDS.c.customer_id))
+
+
+@cache
+def _look_alikes(side: Side, known: Sequence[str]) -> Select[Any]:
+    columns: Mapping[str, ColumnElement[Any]] = {
+        "email": RECORDS.c.email_key,
+        "company": RECORDS.c.company_key,
+        "noted": RECORDS.c.noted_ion_id,
+        "ion_id": RECORDS.c.customer_id,
+    }
+    alike = or_(*(columns[name] == bindparam(name) for name in known))
+    query = select(RECORDS).where(RECORDS.c.side == side.value, alike, _unlinked(side, RECORDS.c.customer_id))
+    return query.order_by(RECORDS.c.customer_id).limit(50)
+
+
+@cache
+def _members(side: Side, count: int) -> CompoundSelect[Any]:
+    """Of so many blocks, the unlinked customers; of each as many as show that it is crowded."""
+    unlinked = (BLOCKS.c.side == side.value) & _unlinked(side, BLOCKS.c.customer_id)
+    some = [
+        select(BLOCKS.c.block, BLOCKS.c.customer_id)
+        .where(unlinked, BLOCKS.c.block == bindparam(f"block_{number}"))
+        .limit(CROWDED + 1)
+        for number in range(count)
+    ]
+    return union_all(*(select(one.subquery()) for one in some))
+
+
+@cache
 def _missed(dialect: str) -> Update:
     mine = (RECORDS.c.side == Side.ION.value) & among(dialect, RECORDS.c.customer_id)
     once_more = {"missing_sweeps": RECORDS.c.missing_sweeps + 1, "row_version": RECORDS.c.row_version + 1}
@@ -1209,13 +1258,13 @@ def _missed(dialect: str) -> Update:
 
 @cache
 def _linked_among(dialect: str, side: Side) -> Select[Any]:
-    it = LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id
+    it = _id_in_links(side)
     return select(it).where(among(dialect, it))
 
 
 @cache
 def _links_among(dialect: str, side: Side) -> Select[Any]:
-    return select(LINKS).where(among(dialect, LINKS.c.crm_id if side is Side.CRM else LINKS.c.ion_id))
+    return select(LINKS).where(among(dialect, _id_in_links(side)))
 
 
 @cache

@@ -10,6 +10,7 @@ from decimal import Decimal
 from random import Random
 
 import pytest
+from sqlalchemy import text
 
 from syncd.core.budget import Lane, new_ledger, take
 from syncd.core.catalogue import Offer, OfferKey, Price, Product
@@ -312,7 +313,7 @@ async def test_who_was_linked_is_found_by_what_it_is_now(store: Store) -> None:
 
     async with store.begin() as unit:
         await unit.save_records([customer(Side.ION, "7", company="Northwind"), customer(Side.CRM, "C1")])
-        await unit.save_link(LINK)
+        await unit.add_link(LINK)
     async with store.begin() as unit:
         renamed = Observation(Side.ION, "7", {"company": "Eastwind"}, Position(None, Millis(9), 0), True)
         await unit.save_records([observe((await unit.records(Side.ION, ["7"]))["7"], [renamed])])
@@ -322,6 +323,30 @@ async def test_who_was_linked_is_found_by_what_it_is_now(store: Store) -> None:
     async with store.begin() as unit:
         assert await near(unit, "Eastwind Ltd") == ["7"]
         assert await near(unit, "Northwind") == []
+
+
+async def test_to_look_for_one_customer_is_not_to_go_through_all_links(postgres_url: str) -> None:
+    """Of 100,000 who met for the first time, fewer were linked in each minute than in the one before."""
+    engine, mine = (
+        make_engine(postgres_url),
+        customer(Side.CRM, "C", company="Northwind", email="n@northwind.example"),
+    )
+    await schema.upgrade(engine)
+    async with SqlStore(engine, Seal([KEY])).begin() as unit:
+        for number in range(2_000):
+            await unit.add_link(replace(LINK, crm_id=CrmId(f"C{number}"), ion_id=IonId(str(number))))
+            names = {"company": f"Northwind {number}", "email": f"{number}@northwind.example"}
+            await unit.save_records([customer(Side.ION, str(number), **names)])
+        await unit.save_records([customer(Side.ION, "free", company="Northwind", email="n@northwind.example")])
+    async with engine.begin() as connection:
+        await connection.execute(text("ANALYZE"))
+    async with SqlStore(engine, Seal([KEY])).begin() as unit:
+        assert [record.customer_id for record in await unit.look_alikes(mine, Side.ION)] == ["free"]
+        assert [record.customer_id for record in await unit.neighbours(mine, Side.ION)] == ["free"]
+        await unit.created_between(Millis(0), Millis(1))
+        walked = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'links'")
+        assert (await unit._connection.execute(walked)).scalar_one() == 0
+    await engine.dispose()
 
 
 async def test_who_was_rejected_is_remembered_by_both(store: Store) -> None:
