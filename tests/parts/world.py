@@ -91,7 +91,7 @@ class SimulatedIon:
     def __init__(self, folder: Path, **options: Any) -> None:
         arguments = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         self.process = Process(["sim", "ion", "--port", "0", *arguments], {}, folder / "ion.log")
-        self.url = self.process.wait_for("listens at").rsplit(" ", 1)[-1]
+        self.url = self.process.wait_for("listens at", 120).rsplit(" ", 1)[-1]  # to make up a million takes a while
 
     def customers(self) -> dict[str, dict[str, Any]]:
         return {row["id"]: row for row in http("GET", f"{self.url}/_sim/customers")}
