@@ -16,7 +16,7 @@ from dataclasses import replace
 import structlog
 
 from syncd.core.errors import Paused, UserError
-from syncd.core.guard import NOTHING, WINDOW_MS, GuardState, Limits, Tally, breach, total_of
+from syncd.core.guard import WINDOW_MS, GuardState, Limits, Tally, breach, total_of
 from syncd.core.plan import Change, ChangeState, Plan, make_plan
 from syncd.core.policy import Dialect
 from syncd.core.values import Millis, Side, Subject
@@ -28,7 +28,7 @@ from syncd.engine.ports import Clock, Outlook, Store, Unit
 MAX_PLAN = 1_000_000
 """Changes read for one plan; a bound on memory, never a need."""
 
-FORGET_EVERY_MS = 60_000
+TIDY_EVERY_MS = 60_000
 
 log = structlog.get_logger()
 
@@ -40,12 +40,12 @@ class Guard:
         self._facts = facts
         self._limits = limits
         self._linked: int | None = None
-        """How many are linked, as ``watch`` last counted: each admission would be too often."""
+        """How many are linked, as ``watch`` last counted: to count them is to go through them all."""
         self._ends: dict[int, int] | None = None
         """Where Kafka's partitions ended when changes were first seen waiting: what came with them lies before."""
         self._asked: Millis | None = None
         """Since when that has been read: who was queued by then is counted."""
-        self._forgot_at = Millis(0)
+        self._tidied_at = Millis(0)
 
     @asynccontextmanager
     async def admission(self, unit: Unit, subject: Subject, now: Millis) -> AsyncIterator[Admission]:
@@ -67,15 +67,13 @@ class Guard:
         """Judge what waits, all together, if it is counted; is there still something to be judged?"""
         now = self._clock.now()
         async with self._store.begin() as unit:
-            state, since, is_waiting = await unit.guard_state(), Millis(now - WINDOW_MS), False
-            if await unit.crowd_of_changes(1):
-                is_waiting = any((await unit.tally_changes(since)).get(ChangeState.WAITING, NOTHING))
-            if self._linked is None or (is_waiting and not state.is_closed):
-                self._linked = sum((await unit.count_links()).values())
-            if not is_waiting:
+            state, since = await unit.guard_state(), Millis(now - WINDOW_MS)
+            if self._linked is None:
+                self._linked = await linked(unit)
+            if not await unit.count_changes((ChangeState.WAITING,), 1):
                 self._forget_question()
-                if now > self._forgot_at + FORGET_EVERY_MS:
-                    self._forgot_at = now
+                if now > self._tidied_at + TIDY_EVERY_MS:
+                    self._tidied_at, self._linked = now, await linked(unit)
                     await unit.forget_spent(since)
                 if state.held_since is not None and not state.mapping_asked:
                     await unit.save_guard_state(replace(state, held_since=None, reason=""))
@@ -89,7 +87,8 @@ class Guard:
             if await unit.undecided(now, self._asked, 1):
                 return True
             self._forget_question()
-            counts = await unit.tally_changes(since)  # with those that were decided since the first look
+            self._linked = await linked(unit)
+            counts = await unit.tally_changes(since)
             await self._judge_together(unit, state, total_of(counts.values()), now)
         return False
 
@@ -129,7 +128,7 @@ class Guard:
             await unit.progress(SWEEP, now) > enough
             or sum(map(len, (await unit.places(self._facts.events_topic)).values())) > enough
             or await unit.undecided(now, now, enough + 1) > enough
-            or await unit.crowd_of_changes(enough) >= enough
+            or await unit.count_changes((ChangeState.WAITING, ChangeState.PASSED), enough) >= enough
         )
 
     async def _is_arriving(self, unit: Unit, now: Millis) -> bool:
@@ -193,6 +192,10 @@ class Admission:
             if after is not before:
                 await self._unit.save_change(after)
         return admitted
+
+
+async def linked(unit: Unit) -> int:
+    return sum((await unit.count_links()).values())
 
 
 # -- what a person does; from the command line, and later from the console

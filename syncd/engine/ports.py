@@ -153,8 +153,8 @@ class Unit(Outlook, Protocol):
     async def tally_changes(self, since: Millis) -> dict[ChangeState, Tally]:
         """Counts by state; what a person let go by name is not counted, nor what was spent before ``since``."""
 
-    async def crowd_of_changes(self, limit: int) -> int:
-        """How many are not spent; counts no further than ``limit``."""
+    async def count_changes(self, states: Collection[ChangeState], limit: int) -> int:
+        """How many are in one of these states; counts no further than ``limit``."""
 
     async def save_guard_state(self, state: GuardState) -> None: ...
 

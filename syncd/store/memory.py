@@ -381,9 +381,8 @@ class MemoryUnit:
                 found.setdefault(change.state, []).append(tallies[change.id])
         return {state: total_of(each) for state, each in found.items()}
 
-    async def crowd_of_changes(self, limit: int) -> int:
-        unspent = (1 for change in self._table("changes").values() if change.state is not ChangeState.SPENT)
-        return sum(islice(unspent, limit))
+    async def count_changes(self, states: Collection[ChangeState], limit: int) -> int:
+        return sum(islice((1 for change in self._table("changes").values() if change.state in states), limit))
 
     async def guard_state(self) -> GuardState:
         state: GuardState = self._table("single").get("guard", GuardState())

@@ -784,8 +784,8 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
             for row in await self._rows(TALLY, since=since)
         }
 
-    async def crowd_of_changes(self, limit: int) -> int:
-        return await self._count(select(CHANGES.c.id).where(CHANGES.c.state != ChangeState.SPENT.value), limit)
+    async def count_changes(self, states: Collection[ChangeState], limit: int) -> int:
+        return await self._count(select(CHANGES.c.id).where(_one_of(CHANGES.c.state, states)), limit)
 
     async def guard_state(self) -> GuardState:
         rows = await self._rows(GUARD_STATE)

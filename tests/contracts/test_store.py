@@ -747,7 +747,8 @@ async def test_changes_wait_pass_and_are_counted_until_they_are_old(store: Store
         assert await unit.list_changes("a", 1) == [other]
         assert await unit.changes_of(Subject("crm:C2")) == [other]
         assert await unit.tally_changes(NOW) == {ChangeState.WAITING: Tally(1, 1, 1, 1)}
-        assert await unit.crowd_of_changes(2) == 2
+        assert await unit.count_changes((ChangeState.WAITING, ChangeState.PASSED), 2) == 2
+        assert await unit.count_changes((ChangeState.PASSED,), 2) == 0
         assert await unit.pass_changes(["a"], "ann", Millis(NOW + 1)) == [Subject("crm:C1")]
         assert await unit.pass_changes(None, "", Millis(NOW + 1)) == [Subject("crm:C2"), Subject("crm:C1")]
         assert await unit.pass_changes(None, "", Millis(NOW + 2)) == []
