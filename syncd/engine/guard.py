@@ -68,13 +68,11 @@ class Guard:
         now = self._clock.now()
         async with self._store.begin() as unit:
             state, since = await unit.guard_state(), Millis(now - WINDOW_MS)
-            if self._linked is None:
-                self._linked = await linked(unit)
+            if self._linked is None or now > self._tidied_at + TIDY_EVERY_MS:
+                self._tidied_at, self._linked = now, await linked(unit)
+                await unit.forget_spent(since)
             if not await unit.count_changes((ChangeState.WAITING,), 1):
                 self._forget_question()
-                if now > self._tidied_at + TIDY_EVERY_MS:
-                    self._tidied_at, self._linked = now, await linked(unit)
-                    await unit.forget_spent(since)
                 if state.held_since is not None and not state.mapping_asked:
                     await unit.save_guard_state(replace(state, held_since=None, reason=""))
                     log.info("guard_open_again", reason="nothing waits any more")

@@ -26,7 +26,6 @@ from sqlalchemy import (
     Table,
     TextClause,
     Update,
-    and_,
     bindparam,
     case,
     delete,
@@ -151,10 +150,8 @@ OPEN_INTENTS = (
 )
 RECENT_INTENTS = select(INTENTS).where(INTENTS.c.subject == _WHO, INTENTS.c.changed_at > bindparam("since"))
 BLOCKS_OF_PAIR = delete(BLOCKS).where(
-    or_(
-        and_(BLOCKS.c.side == Side.CRM.value, BLOCKS.c.customer_id == bindparam("in_crm")),
-        and_(BLOCKS.c.side == Side.ION.value, BLOCKS.c.customer_id == bindparam("in_ion")),
-    )
+    ((BLOCKS.c.side == Side.CRM.value) & (BLOCKS.c.customer_id == bindparam("in_crm")))
+    | ((BLOCKS.c.side == Side.ION.value) & (BLOCKS.c.customer_id == bindparam("in_ion")))
 )
 REJECTED = {
     Side.CRM: select(REJECTIONS.c.ion_id.label("other")).where(REJECTIONS.c.crm_id == _WHO),
@@ -210,15 +207,17 @@ CLAIMABLE_SHOWN = _SHOWN_FIRST.where(SHOWN)
 CLAIMABLE_IN_TURN = _SHOWN_FIRST.where(
     or_(SHOWN, QUEUE.c.due < bindparam("listed"), QUEUE.c.due <= bindparam("late"), not_(LINKED))
 )
-UNDECIDED = select(func.count()).select_from(
-    select(QUEUE.c.subject)
-    .where(
-        QUEUE.c.stage == Stage.DECIDE.value,
-        QUEUE.c.due <= bindparam("now"),
-        QUEUE.c.since <= bindparam("before"),
+
+
+def _counted(query: Select[Any]) -> Select[Any]:
+    """How many rows there are, counted no further than ``most``."""
+    return select(func.count()).select_from(query.limit(bindparam("most")).subquery())
+
+
+UNDECIDED = _counted(
+    select(QUEUE.c.subject).where(
+        QUEUE.c.stage == Stage.DECIDE.value, QUEUE.c.due <= bindparam("now"), QUEUE.c.since <= bindparam("before")
     )
-    .limit(bindparam("most"))
-    .subquery()
 )
 _NEW = (QUEUE.c.due >= bindparam("listed")) & (QUEUE.c.due <= bindparam("now"))
 GLANCE = 2_000
@@ -227,7 +226,7 @@ through all of them for each look at the crowd took a third of PostgreSQL's time
 _DECIDING = select(QUEUE.c.subject).where(QUEUE.c.stage == Stage.DECIDE.value, _NEW).limit(GLANCE).subquery()
 CROWD = select(
     *(
-        select(func.count()).select_from(each.limit(bindparam("most")).subquery()).scalar_subquery()
+        _counted(each).scalar_subquery()
         for each in (
             select(_DECIDING).where(_is_linked(_DECIDING.c.subject)),
             select(QUEUE.c.subject).where(CALLS, _NEW, QUEUE.c.leased_until <= bindparam("now"), LINKED, not_(SHOWN)),
@@ -1191,9 +1190,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         return (await self._connection.execute(query, parameters)).all()
 
     async def _count(self, query: Select[Any], limit: int) -> int:
-        """How many rows there are, counted no further than ``limit``."""
-        counted = select(func.count()).select_from(query.limit(limit).subquery())
-        return (await self._connection.execute(counted)).scalar() or 0
+        return int((await self._connection.execute(_counted(query), {"most": limit})).scalar_one())
 
     async def _upsert(self, table: Table, row: Mapping[str, Any]) -> None:
         await self._connection.execute(upsert(self._dialect, table, tuple(row)), row)

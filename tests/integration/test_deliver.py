@@ -20,16 +20,7 @@ from syncd.engine.ports import Command, CrmAnswer, CrmSink
 from syncd.engine.tries import TRIES
 from syncd.metrics import Metrics
 from syncd.store.memory import MemoryStore, MemoryUnit
-
-
-class HandClock:
-    at = Millis(1_000_000)
-
-    def now(self) -> Millis:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
+from tests.parts.clock import HandClock
 
 
 class Broker:

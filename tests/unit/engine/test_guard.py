@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
-from syncd.core.guard import WINDOW_MS, Limits, Tally
+from syncd.core.guard import Limits, Tally
 from syncd.core.link import How, Link, LinkState
 from syncd.core.plan import Change, ChangeKind, ChangeState
 from syncd.core.values import CrmId, Field, IonId, Millis, Side, Subject
 from syncd.engine.facts import Facts
 from syncd.engine.guard import TIDY_EVERY_MS, Guard
 from syncd.store.memory import MemoryStore
-
-
-class HandClock:
-    at = Millis(2 * WINDOW_MS)
-
-    def now(self) -> Millis:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        """Nobody waits here."""
+from tests.parts.clock import HandClock
 
 
 def update(number: int, at: Millis) -> Change:
