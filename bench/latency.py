@@ -3,7 +3,8 @@
 The real daemon on real Kafka and PostgreSQL, a simulated ION beside them. Single edits, one after the other: while
 nothing else is to do; while ten thousand changed customers wait for a budget that is spent on them; and while ION's
 hundred thousand customers are listed again and again. From each is taken how long ION itself took to answer what was
-asked before. ``python -m bench.latency``.
+asked before. Beside them, in turn, the limit: a record through Kafka and a commit, by the same client libraries.
+``python -m bench.latency``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from aiokafka import AIOKafkaConsumer
 
 from bench.drain import UNLIMITED
+from bench.ingest import make_topic
 from bench.machine import spread
 from bench.sweep import sweep
 from bench.table import Row, command, reached, show
@@ -35,6 +38,8 @@ RUNS, EDITS = int(os.environ.get("BENCH_RUNS", "5")), int(os.environ.get("BENCH_
 BULK, SWEPT = int(os.environ.get("BENCH_BULK", "10000")), int(os.environ.get("BENCH_SWEPT", "100000"))
 RATE = int(os.environ.get("BENCH_R", "3000"))
 COMMAND = command("latency")
+Runs = Sequence[Sequence[float]]
+"""Milliseconds."""
 SINGLES = 300
 """Customers that are edited in turn: who is written to again and again has to wait, and is frozen at last."""
 LINKED = """
@@ -64,6 +69,43 @@ def edits(world: World, singles: Iterator[str], count: int, pause: float) -> lis
         time.sleep(pause)
     print(f"p50 {statistics.median(found):,.0f} ms, at most {max(found):,.0f} ms", flush=True)
     return found
+
+
+async def bare(world: World, count: int, pause: float) -> list[float]:
+    """Milliseconds until a record has come through Kafka and is on disk, and nothing is done with it."""
+    consumer = AIOKafkaConsumer(bare_topic(world), bootstrap_servers=world.topics.bootstrap)
+    connection = await asyncpg.connect(world.environ["SYNCD_DATABASE__URL"])
+    await consumer.start()
+    try:
+        await consumer.seek_to_end()
+        await connection.execute("CREATE TABLE IF NOT EXISTS bare (value bytea)")
+        found = []
+        for number in range(count):
+            began = time.perf_counter()
+            world.topics.send("K", number, topic=bare_topic(world))
+            sent = asyncio.create_task(asyncio.to_thread(world.topics.flush))
+            [[record]] = (await consumer.getmany(timeout_ms=30_000)).values()  # ``getone`` would wait for two fetches
+            await connection.execute("INSERT INTO bare VALUES ($1)", record.value)
+            found.append((time.perf_counter() - began) * 1000)
+            await sent
+            await asyncio.sleep(pause)
+        return found
+    finally:
+        await consumer.stop()
+        await connection.close()
+
+
+def bare_topic(world: World) -> str:
+    return f"{world.topics.events}.bare"
+
+
+def beside_the_limit(world: World, singles: Iterator[str], count: int, pause: float) -> tuple[Runs, Runs]:
+    """Edits, and what nobody can do without, in turn."""
+    found, limit = list[list[float]](), list[list[float]]()
+    for _ in range(RUNS):
+        found.append(edits(world, singles, count, pause))
+        limit.append(asyncio.run(bare(world, count, pause)))
+    return found, limit
 
 
 def link_singles(world: World) -> Iterator[str]:
@@ -104,21 +146,33 @@ async def link_all(database: str) -> None:
         await connection.close()
 
 
-def row(what: str, found: Sequence[Sequence[float]], goal_ms: int | None = None) -> Row:
-    middles = [statistics.median(run) for run in found]
-    nearly_all = [statistics.quantiles(run, n=100, method="inclusive")[98] for run in found]
+def row(what: str, found: Runs, limit: Runs, goal_ms: int | None = None) -> Row:
+    (middles, nearly_all), (least, nearly_all_least) = middles_and_nearly_all(found), middles_and_nearly_all(limit)
     most = max(max(run) for run in found)
     measured = f"p50 {spread(middles)} ms, p99 {spread(nearly_all)} ms, at most {most:,.0f} ms, of {len(found[0])}"
     goal, is_reached = "—", "—"
     if goal_ms is not None:
         goal, is_reached = f"p99 ≤ {goal_ms} ms", reached([run <= goal_ms for run in nearly_all])
-    return Row(what, measured, goal, is_reached, "ION's own answers, taken off", "—", COMMAND)
+    against = f"Kafka and a commit alone p50 {spread(least, '.1f')} ms, p99 {spread(nearly_all_least)} ms"
+    ratios = (
+        statistics.median(ours) / statistics.median(theirs)
+        for ours, theirs in ((middles, least), (nearly_all, nearly_all_least))
+    )
+    ratio = "p50 {:.1f}, p99 {:.1f}".format(*ratios)
+    return Row(what, measured, goal, is_reached, f"{against}; ION's own answers are taken off", ratio, COMMAND)
+
+
+def middles_and_nearly_all(runs: Runs) -> tuple[list[float], list[float]]:
+    """p50 and p99 of each run."""
+    middles = [statistics.median(run) for run in runs]
+    return middles, [statistics.quantiles(run, n=100, method="inclusive")[98] for run in runs]
 
 
 @contextmanager
 def a_world(folder: Path, kafka: Kafka, name: str, customers: int, rate: int, poll: str) -> Iterator[World]:
     postgres = Postgres(folder / f"pg-{name}")
     world = World(folder, kafka.address, postgres.url, name, customers=customers, calls_per_minute=rate)
+    make_topic(kafka.address, bare_topic(world))
     world.environ |= {**UNLIMITED, "SYNCD_POLL__INTERVAL_SECONDS": poll, "SYNCD_SYNC__CREATE_IN_CRM": "false"}
     try:
         yield world
@@ -131,12 +185,12 @@ def beside_nothing_and_a_crowd(folder: Path, kafka: Kafka) -> Iterator[Row]:
     with a_world(folder, kafka, "latency", 0, RATE, "60") as world:
         world.start()
         singles = link_singles(world)
-        yield row("edit to PUT, idle", [edits(world, singles, EDITS, 0.1) for _ in range(RUNS)], 100)
+        yield row("edit to PUT, idle", *beside_the_limit(world, singles, EDITS, 0.1), 100)
         link(world, [f"B{number}" for number in range(BULK)])
         change_in_bulk(world)
-        runs = [edits(world, singles, EDITS // 5, 0.5) for _ in range(RUNS)]
+        found, limit = beside_the_limit(world, singles, EDITS // 5, 0.5)
         left = world.look("status")["pending"]["call"]
-        yield row(f"edit to PUT while {BULK:,} others wait ({left:,} in the end)", runs)
+        yield row(f"edit to PUT while {BULK:,} others wait ({left:,} in the end)", found, limit)
 
 
 def beside_sweeps(folder: Path, kafka: Kafka) -> Iterator[Row]:
@@ -145,8 +199,8 @@ def beside_sweeps(folder: Path, kafka: Kafka) -> Iterator[Row]:
         asyncio.run(link_all(world.environ["SYNCD_DATABASE__URL"]))
         world.start()
         singles = link_singles(world)
-        runs = [edits(world, singles, EDITS, 0.1) for _ in range(RUNS)]
-        yield row(f"edit to PUT while {SWEPT:,} customers are swept", runs, 100)
+        runs = beside_the_limit(world, singles, EDITS, 0.1)
+        yield row(f"edit to PUT while {SWEPT:,} customers are swept", *runs, 100)
 
 
 def measure() -> list[Row]:
