@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import orjson
 
-from bench.machine import collect_seldom, peak_megabytes, spread
+from bench.machine import collect_seldom, peak_megabytes, ratio, spread
 from bench.table import Row, command, show
 from syncd import logs
 from syncd.app import machine_clock
@@ -134,18 +134,17 @@ def measure() -> list[Row]:
     for _ in range(RUNS):
         runs.append(met())
         print(runs[-1], flush=True)
-    minutes, memory = spread([run.seconds / 60 for run in runs], ",.1f"), spread([run.megabytes for run in runs])
+    minutes, memory = [run.seconds / 60 for run in runs], spread([run.megabytes for run in runs])
     cpu = statistics.median(run.cpu for run in runs) / CUSTOMERS / 2 * 1000
     what = f"first contact, {CUSTOMERS:,} customers on either side, {runs[0].linked:,} of them linked in the end"
     measured = (
-        f"{minutes} min, {cpu:.1f} CPU ms a customer, {memory} MB with ION in it;"
+        f"{spread(minutes, ',.1f')} min, {cpu:.1f} CPU ms a customer, {memory} MB with ION in it;"
         f" {runs[0].held:,} creates held by the guard"
     )
     pages = math.ceil(CUSTOMERS / PAGE_SIZES[0])
     limit = pages / CALLS_PER_MINUTE
-    against = f"ION's {pages:,.0f} pages at {CALLS_PER_MINUTE} calls a minute, {limit:,.1f} min"
-    ratio = f"{statistics.median(run.seconds for run in runs) / 60 / limit:.1f}"
-    return [Row(what, measured, "—", "—", against, ratio, COMMAND)]
+    against = f"ION's {pages:,} pages at {CALLS_PER_MINUTE} calls a minute, {limit:,.1f} min"
+    return [Row(what, measured, "—", "—", against, ratio(minutes, [limit]), COMMAND)]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer
 
 from bench.drain import UNLIMITED
 from bench.ingest import make_topic
-from bench.machine import spread
+from bench.machine import ratio, spread
 from bench.sweep import sweep
 from bench.table import Row, command, reached, show
 from syncd.core.crowd import MOMENT_MS
@@ -154,12 +154,9 @@ def row(what: str, found: Runs, limit: Runs, goal_ms: int | None = None) -> Row:
     if goal_ms is not None:
         goal, is_reached = f"p99 ≤ {goal_ms} ms", reached([run <= goal_ms for run in nearly_all])
     against = f"Kafka and a commit alone p50 {spread(least, '.1f')} ms, p99 {spread(nearly_all_least)} ms"
-    ratios = (
-        statistics.median(ours) / statistics.median(theirs)
-        for ours, theirs in ((middles, least), (nearly_all, nearly_all_least))
-    )
-    ratio = "p50 {:.1f}, p99 {:.1f}".format(*ratios)
-    return Row(what, measured, goal, is_reached, f"{against}; ION's own answers are taken off", ratio, COMMAND)
+    against += "; ION's own answers are taken off"
+    ratios = f"p50 {ratio(middles, least)}, p99 {ratio(nearly_all, nearly_all_least)}"
+    return Row(what, measured, goal, is_reached, against, ratios, COMMAND)
 
 
 def middles_and_nearly_all(runs: Runs) -> tuple[list[float], list[float]]:

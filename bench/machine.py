@@ -74,6 +74,11 @@ def spread(values: Sequence[float], form: str = ",.0f") -> str:
     return f"{middle:{form}} ({min(values):{form}}–{max(values):{form}})"
 
 
+def ratio(ours: Sequence[float], theirs: Sequence[float], form: str = ".1f") -> str:
+    """Of the medians."""
+    return f"{statistics.median(ours) / statistics.median(theirs):{form}}"
+
+
 def _stat(pid: int) -> Sequence[str]:
     """The fields of ``/proc/PID/stat`` from the state on: the name before it may hold spaces."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

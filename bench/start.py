@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import asyncpg
 
-from bench.machine import peak_megabytes, spread
+from bench.machine import peak_megabytes, ratio, spread
 from bench.table import Row, command, reached, show
 from tests.parts.kafka import Kafka, free_port
 from tests.parts.postgres import Postgres
@@ -121,7 +120,7 @@ def measure() -> list[Row]:
             "≤ 0.3 s",
             reached([run <= 0.3 for run in helped]),
             f"Python alone {spread(bare, '.3f')} s",
-            f"{statistics.median(helped) / statistics.median(bare):.1f}",
+            ratio(helped, bare),
             COMMAND,
         ),
         Row(
@@ -130,7 +129,7 @@ def measure() -> list[Row]:
             "≤ 2 s",
             reached([run <= 2 for run in seconds]),
             f"Python and the import of five libraries {spread(imported, '.2f')} s",
-            f"{statistics.median(seconds) / statistics.median(imported):.1f}",
+            ratio(seconds, imported),
             COMMAND,
         ),
     ]

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from bench.machine import collect_seldom, peak_megabytes, spread
+from bench.machine import collect_seldom, peak_megabytes, ratio, spread
 from bench.table import Row, command, reached, show
 from syncd import logs
 from syncd.app import open_ion, store_clock
@@ -99,10 +99,8 @@ def row(what: str, found: Sequence[Swept], bare: Sequence[Swept]) -> Row:
     cpu, peak = statistics.median(swept.cpu for swept in found), max(swept.megabytes for swept in found)
     measured = f"{spread(rate)} customers/s; {cpu:.1f} CPU s; {peak:.0f} MB at most"
     is_small = reached([swept.megabytes <= 300 for swept in found])
-    ratio = statistics.median(rate) / statistics.median(limit)
-    return Row(
-        what, measured, "≤ 300 MB", is_small, f"the pages alone {spread(limit)} customers/s", f"{ratio:.2f}", COMMAND
-    )
+    against = f"the pages alone {spread(limit)} customers/s"
+    return Row(what, measured, "≤ 300 MB", is_small, against, ratio(rate, limit, ".2f"), COMMAND)
 
 
 def measure() -> list[Row]:
