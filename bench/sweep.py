@@ -1,8 +1,8 @@
 """How fast is ION listed and compared, with how much memory, by how many customers it has?
 
-A simulated ION, real PostgreSQL, and the daemon's own sweep in a process of its own: a first one, in which all are
-new; then ones that find nothing changed and ones that find one in a hundred changed, in turn. Beside them the limit:
-the same pages asked for and read by the same client, and nothing done with them.
+A simulated ION, real PostgreSQL, and the daemon's own sweep in a process of its own. In turn, on a new ION and a new
+database each time: one in which all are new, one that finds nothing changed and one that finds one in a hundred
+changed. Beside them the limit: the same pages asked for and read by the same client, and nothing done with them.
 ``python -m bench.sweep``; ``BENCH_CUSTOMERS=100000`` leaves out the large one.
 """
 
@@ -104,33 +104,29 @@ def row(what: str, found: Sequence[Swept], bare: Sequence[Swept]) -> Row:
 
 
 def measure() -> list[Row]:
-    rows = []
-    for count in CUSTOMERS:
+    return [row for count in CUSTOMERS for row in measure_with(count)]
+
+
+def measure_with(count: int) -> list[Row]:
+    rng, new, same, other, bare = Random(1), list[Swept](), list[Swept](), list[Swept](), list[Swept]()
+    for _ in range(RUNS):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
             postgres = Postgres(Path(name) / "pg")
             ion = SimulatedIon(Path(name), customers=count, calls_per_minute=1_000_000)
-            rng, same, other, bare = Random(1), list[Swept](), list[Swept](), list[Swept]()
             try:
-                first = sweep(postgres.url, ion.url)
-                print(first, flush=True)
-                for _ in range(RUNS):
-                    same.append(sweep(postgres.url, ion.url))
-                    change(ion, rng, count // 100)
-                    other.append(sweep(postgres.url, ion.url))
-                    bare.append(sweep(postgres.url, ion.url, "bare"))
-                    print(same[-1], other[-1], bare[-1], sep="\n", flush=True)
+                new.append(sweep(postgres.url, ion.url))
+                same.append(sweep(postgres.url, ion.url))
+                change(ion, rng, count // 100)
+                other.append(sweep(postgres.url, ion.url))
+                bare.append(sweep(postgres.url, ion.url, "bare"))
             finally:
                 ion.process.stop()
                 postgres.stop()
-        rows += [
-            row(f"sweep of {count:,} customers, all new", [first], bare),
-            row(f"sweep of {count:,} customers, nothing changed", same, bare),
-            row(f"sweep of {count:,} customers, 1 % changed", other, bare),
-        ]
-        assert first.changed == count
-        assert all(swept.changed == 0 for swept in same), same
-        assert all(swept.changed == count // 100 for swept in other), other
-    return rows
+        print(new[-1], same[-1], other[-1], bare[-1], sep="\n", flush=True)
+    rows = {"all new": (new, count), "nothing changed": (same, 0), "1 % changed": (other, count // 100)}
+    for what, (found, changed) in rows.items():
+        assert all(swept.changed == changed for swept in found), (what, found)
+    return [row(f"sweep of {count:,} customers, {what}", found, bare) for what, (found, _) in rows.items()]
 
 
 if __name__ == "__main__":
