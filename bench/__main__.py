@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench import drain, first_contact, freshness, ingest, latency, start, sweep
-from bench.table import show, write
+from bench.table import build, show, write
 
 MEASUREMENTS = {
     "start": start,
@@ -21,9 +21,10 @@ MEASUREMENTS = {
 def main(names: list[str]) -> None:
     for name in names or MEASUREMENTS:
         print(f"== {name}", flush=True)
+        began = build()
         rows = MEASUREMENTS[name].measure()
         show(rows)
-        write(rows)
+        write(rows, began)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from tests.system.test_day import customer
 EDITS = int(os.environ.get("BENCH_EDITS", "3000"))
 R = int(os.environ.get("BENCH_R", "600"))
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
-MINUTE = 60.0
+MINUTE, PATIENCE = 60.0, 1_800.0
+"""Seconds."""
 KINDS = ("CREATES", "UPDATES", "CLEARED_FIELDS", "LINK_CHANGES", "PERCENT")
 UNLIMITED = {f"SYNCD_GUARD__MAX_{kind}": "0" for kind in KINDS}
 LEAST = EDITS + math.ceil(EDITS / (R - 1))
@@ -67,6 +68,7 @@ def drain(folder: Path, kafka: Kafka, replicas: int) -> Drained:
             )
         world.topics.flush()
         while world.ion.state()["operations"].get("update", 0) < EDITS:
+            assert time.time() < began + PATIENCE, "not drained"
             time.sleep(1)  # who watches shall not take the time of those who work
         time.sleep(2)
         calls = world.ion.journal()[before:]

@@ -1,7 +1,7 @@
 """On paper: how old is what was changed in ION when syncd sees it, by customers, page size, budget and edits?
 
-A week of edits at random, most of them in ten hours of each day, against two ways to sweep: at one interval, as syncd
-does, and adaptively, which comes back soon after a sweep that found something and ever later after those that
+Five weeks of edits at random, most of them in ten hours of each day, against two ways to sweep: at one interval, as
+syncd does, and adaptively, which comes back soon after a sweep that found something and ever later after those that
 found nothing. Beside it the formula by which a user can size. ``python -m bench.freshness``; ``make bench`` puts it
 into ``docs/sizing.md``.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from bench.table import HOME, Row, put
-from syncd.core.budget import new_ledger
+from syncd.core.budget import SHARES, Lane, new_ledger
 
 PAGE = HOME / "docs" / "sizing.md"
 BEGIN = "<!-- simulated: python -m bench.freshness -->"
@@ -23,8 +23,8 @@ DAY, WEEK = 86_400.0, 7 * 86_400.0
 BUSY_FROM, BUSY_UNTIL, BUSY_SHARE = 8 * 3_600.0, 18 * 3_600.0, 0.9
 CALLS_PER_WRITE = 2.0
 """A look and a PUT; many at once share their looks."""
-SWEEP_SHARE = 0.3
-"""Of the budget, what sweeps get however much there is to write."""
+SEEDS = range(1, 6)
+"""A week each."""
 LONGEST = 8
 """An adaptive sweep comes back after so many intervals at the latest."""
 
@@ -46,7 +46,7 @@ class Tenant:
         """Between two pages, as far as writes leave room."""
         writes = CALLS_PER_WRITE * self.crm_edits_a_day * 60 * density(at)
         most = new_ledger(self.calls_per_minute, 0).capacity(goes_first=False)
-        left = max(most - writes, SWEEP_SHARE * self.calls_per_minute)
+        left = max(most - writes, SHARES[Lane.SWEEP] * self.calls_per_minute)
         return 60 / left
 
     def formula(self) -> float:
@@ -87,8 +87,13 @@ def adaptive(tenant: Tenant) -> Gap:
     return lambda gap, has_found: least if has_found else min(most, max(tenant.interval, gap * 2))
 
 
+def weeks(tenant: Tenant, gap_after: Gap) -> tuple[list[float], int]:
+    """How old each edit was when it was seen, and how many calls the sweeps took in a week."""
+    ages, calls = zip(*(week(tenant, gap_after, seed) for seed in SEEDS), strict=True)
+    return [age for some in ages for age in some], sum(calls) // len(SEEDS)
+
+
 def week(tenant: Tenant, gap_after: Gap, seed: int) -> tuple[list[float], int]:
-    """How old each edit was when it was seen, and how many calls the sweeps took."""
     edits = edits_of(tenant, Random(seed))
     waiting, ages, calls, start, gap, following = list[tuple[float, int]](), list[float](), 0, 0.0, tenant.interval, 0
     while start < WEEK:
@@ -123,9 +128,9 @@ def as_many(tenant: Tenant, calls: int) -> Tenant:
 
 
 def line(tenant: Tenant) -> str:
-    ages, calls = week(tenant, uniform(tenant), 1)
-    adapted, fewer = week(tenant, adaptive(tenant), 1)
-    matched, _ = week(as_many(tenant, fewer), uniform(as_many(tenant, fewer)), 1)
+    ages, calls = weeks(tenant, uniform(tenant))
+    adapted, fewer = weeks(tenant, adaptive(tenant))
+    matched, _ = weeks(as_many(tenant, fewer), uniform(as_many(tenant, fewer)))
     cells = (
         f"{tenant.customers:,}",
         f"{tenant.page_size:,}",

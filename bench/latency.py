@@ -1,9 +1,10 @@
 """How long from an edit's record in Kafka until its PUT arrives at ION?
 
 The real daemon on real Kafka and PostgreSQL, a simulated ION beside them. Single edits, one after the other: while
-nothing else is to do; while ten thousand changed customers wait for a budget that is spent on them; and while ION's
-hundred thousand customers are listed again and again. From each is taken how long ION itself took to answer what was
-asked before. Beside them, in turn, the limit: a record through Kafka and a commit, by the same client libraries.
+nothing else is to do; while ten thousand changed customers, each time anew, wait for a budget that is spent on them;
+and while ION's hundred thousand customers are listed again and again. From each is taken how long ION itself took to
+answer what was asked before. Beside them, in turn, the limit: a record through Kafka and a commit, by the same client
+libraries.
 ``python -m bench.latency``.
 """
 
@@ -38,8 +39,8 @@ RUNS, EDITS = int(os.environ.get("BENCH_RUNS", "5")), int(os.environ.get("BENCH_
 BULK, SWEPT = int(os.environ.get("BENCH_BULK", "10000")), int(os.environ.get("BENCH_SWEPT", "100000"))
 RATE = int(os.environ.get("BENCH_R", "3000"))
 COMMAND = command("latency")
-Runs = Sequence[Sequence[float]]
-"""Milliseconds."""
+Run = tuple[Sequence[float], Sequence[float]]
+"""Milliseconds of each edit, and of the limit beside it."""
 SINGLES = 300
 """Customers that are edited in turn: who is written to again and again has to wait, and is frozen at last."""
 LINKED = """
@@ -99,13 +100,9 @@ def bare_topic(world: World) -> str:
     return f"{world.topics.events}.bare"
 
 
-def beside_the_limit(world: World, singles: Iterator[str], count: int, pause: float) -> tuple[Runs, Runs]:
-    """Edits, and what nobody can do without, in turn."""
-    found, limit = list[list[float]](), list[list[float]]()
-    for _ in range(RUNS):
-        found.append(edits(world, singles, count, pause))
-        limit.append(asyncio.run(bare(world, count, pause)))
-    return found, limit
+def beside_the_limit(world: World, singles: Iterator[str], count: int, pause: float) -> Run:
+    """Edits, then as often what nobody can do without."""
+    return edits(world, singles, count, pause), asyncio.run(bare(world, count, pause))
 
 
 def link_singles(world: World) -> Iterator[str]:
@@ -128,11 +125,19 @@ def link(world: World, names: list[str]) -> None:
 
 def change_in_bulk(world: World) -> None:
     for number in range(BULK):
-        event = {"type": "changed", "id": f"B{number}", "customer": {"title": f"T{number}"}}
+        event = {"type": "changed", "id": f"B{number}", "customer": {"title": f"T{time.monotonic_ns()}"}}
         world.topics.send(f"B{number}", event)
     world.topics.flush()
-    eventually(lambda: world.look("status")["pending"]["call"] > BULK / 2, "they wait", 600)
+    eventually(lambda: waiting(world) > BULK / 2, "they wait", 600)
     time.sleep(MOMENT_MS / 1000)  # who comes with them is one of them
+
+
+def waiting(world: World) -> int:
+    return int(world.look("status")["pending"].get("call", 0))
+
+
+def pages_listed(world: World) -> int:
+    return int(world.ion.state()["operations"].get("list", 0))
 
 
 async def link_all(database: str) -> None:
@@ -146,7 +151,8 @@ async def link_all(database: str) -> None:
         await connection.close()
 
 
-def row(what: str, found: Runs, limit: Runs, goal_ms: int | None = None) -> Row:
+def row(what: str, runs: Sequence[Run], goal_ms: int | None = None) -> Row:
+    found, limit = zip(*runs, strict=True)
     (middles, nearly_all), (least, nearly_all_least) = middles_and_nearly_all(found), middles_and_nearly_all(limit)
     most = max(max(run) for run in found)
     measured = f"p50 {spread(middles)} ms, p99 {spread(nearly_all)} ms, at most {most:,.0f} ms, of {len(found[0])}"
@@ -159,7 +165,7 @@ def row(what: str, found: Runs, limit: Runs, goal_ms: int | None = None) -> Row:
     return Row(what, measured, goal, is_reached, against, ratios, COMMAND)
 
 
-def middles_and_nearly_all(runs: Runs) -> tuple[list[float], list[float]]:
+def middles_and_nearly_all(runs: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
     """p50 and p99 of each run."""
     middles = [statistics.median(run) for run in runs]
     return middles, [statistics.quantiles(run, n=100, method="inclusive")[98] for run in runs]
@@ -182,12 +188,15 @@ def beside_nothing_and_a_crowd(folder: Path, kafka: Kafka) -> Iterator[Row]:
     with a_world(folder, kafka, "latency", 0, RATE, "60") as world:
         world.start()
         singles = link_singles(world)
-        yield row("edit to PUT, idle", *beside_the_limit(world, singles, EDITS, 0.1), 100)
+        yield row("edit to PUT, idle", [beside_the_limit(world, singles, EDITS, 0.1) for _ in range(RUNS)], 100)
         link(world, [f"B{number}" for number in range(BULK)])
-        change_in_bulk(world)
-        found, limit = beside_the_limit(world, singles, EDITS // 5, 0.5)
-        left = world.look("status")["pending"]["call"]
-        yield row(f"edit to PUT while {BULK:,} others wait ({left:,} in the end)", found, limit)
+        runs, left = list[Run](), list[int]()
+        for _ in range(RUNS):
+            change_in_bulk(world)
+            runs.append(beside_the_limit(world, singles, EDITS // 5, 0.5))
+            left.append(waiting(world))
+            assert left[-1], "nobody waited any more"
+        yield row(f"edit to PUT while {BULK:,} changes drain (of each run, {min(left):,} or more were left)", runs)
 
 
 def beside_sweeps(folder: Path, kafka: Kafka) -> Iterator[Row]:
@@ -196,8 +205,12 @@ def beside_sweeps(folder: Path, kafka: Kafka) -> Iterator[Row]:
         asyncio.run(link_all(world.environ["SYNCD_DATABASE__URL"]))
         world.start()
         singles = link_singles(world)
-        runs = beside_the_limit(world, singles, EDITS, 0.1)
-        yield row(f"edit to PUT while {SWEPT:,} customers are swept", *runs, 100)
+        runs = list[Run]()
+        for _ in range(RUNS):
+            before = pages_listed(world)
+            runs.append(beside_the_limit(world, singles, EDITS, 0.1))
+            assert pages_listed(world) - before > SWEPT / 1000, "not swept once"
+        yield row(f"edit to PUT while {SWEPT:,} customers are swept", runs, 100)
 
 
 def measure() -> list[Row]:

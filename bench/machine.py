@@ -41,11 +41,16 @@ def cpu_seconds(pid: int) -> float:
 
 
 def peak_megabytes(pid: int) -> float:
-    """The most memory that this process held at once since it was started."""
+    """The most memory that this process held at once since it was started, or since that was forgotten."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def forget_peak(pid: int) -> None:
+    """From now on the most is counted anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def machine() -> str:

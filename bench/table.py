@@ -57,9 +57,13 @@ def show(rows: Sequence[Row]) -> None:
         )
 
 
-def write(rows: Sequence[Row]) -> None:
-    """Put the rows in the place of those that the same commands made before, or at the end."""
-    where, made = f"`{build()}`, {time.strftime('%Y-%m-%d')}", dict[str, list[str]]()
+def write(rows: Sequence[Row], began: str) -> None:
+    """Put the rows in the place of those that the same commands made before, or at the end.
+
+    ``began``: the build when the measurement began; another one at its end is said too.
+    """
+    builds = " to ".join(f"`{one}`" for one in dict.fromkeys((began, build())))
+    where, made = f"{builds}, {time.strftime('%Y-%m-%d')}", dict[str, list[str]]()
     for line in between(PAGE, BEGIN).splitlines():
         if line.startswith("| ") and line.endswith("` |"):
             made.setdefault(line.rsplit("`", 2)[1], []).append(line)
@@ -84,6 +88,6 @@ def build() -> str:
     """The commit that is measured, and whether something beside these pages was changed since."""
     commit, changed = (
         subprocess.run(["git", "-C", HOME, *asked], check=True, capture_output=True, text=True).stdout.strip()
-        for asked in (["rev-parse", "--short=7", "HEAD"], ["status", "--porcelain", "syncd", "bench"])
+        for asked in (["rev-parse", "--short=7", "HEAD"], ["status", "--porcelain", "syncd", "bench", "tests/parts"])
     )
     return commit + ("+" if changed else "")
