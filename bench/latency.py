@@ -132,7 +132,7 @@ def change_in_bulk(world: World, titles: dict[str, str]) -> None:
             world.topics.send(name, {"type": "changed", "id": name, "customer": {"title": titles[name]}})
     world.topics.flush()
     eventually(lambda: waiting(world) > BULK / 2, "they wait", 600)
-    time.sleep(MOMENT_MS / 1000)  # who comes with them is one of them
+    time.sleep(2 * MOMENT_MS / 1000)  # the last of them has come by then, and who comes with them is one of them
 
 
 def waiting(world: World) -> int:

@@ -1,7 +1,7 @@
 """Kafka Connect with Debezium's JDBC sink, in upsert mode: what people would use to bring events into a table.
 
-A standalone worker from Maven Central, on the loopback. Its settings are the best that were found on two cores, with
-the reduction buffer and polls of 5,000 (``docs/measurements.md``); others can be tried:
+A standalone worker from Maven Central, on the loopback, with the reduction buffer and polls of 5,000. Of the settings
+that were tried on two cores none was faster beyond the spread (``docs/measurements.md``); others can be tried:
 ``BENCH_ONLY=connect BENCH_TASKS=4 BENCH_BATCH=500 BENCH_HEAP=512m python -m bench.ingest``.
 """
 
