@@ -20,7 +20,7 @@ from bench.machine import cpu_seconds, peak_megabytes, ratio, spread
 from bench.table import Row, command, show
 from syncd.ion.client import PAGE_SIZES
 from syncd.sim.people import make_customer
-from tests.parts.kafka import Kafka
+from tests.parts.kafka import Kafka, own_kafka
 from tests.parts.postgres import Postgres
 from tests.parts.world import World, eventually
 
@@ -68,11 +68,10 @@ def met(folder: Path, kafka: Kafka) -> Met:
         pid = world.start().popen.pid
 
         def held() -> int:
-            time.sleep(LOOK_SECONDS)
             status = world.look("status")
             return 0 if any(status["pending"].values()) else int(status["held_changes"])
 
-        creates = eventually(held, "all but the creates are done", PATIENCE)
+        creates = eventually(held, "all but the creates are done", PATIENCE, LOOK_SECONDS)
         found = Met(time.monotonic() - began, cpu_seconds(pid), peak_megabytes(pid))
         assert (world.count_linked(), creates) == (ALIKE, 2 * (CUSTOMERS - ALIKE)), (world.count_linked(), creates)
         return found
@@ -83,19 +82,15 @@ def met(folder: Path, kafka: Kafka) -> Met:
 
 def measure() -> list[Row]:
     runs = list[Met]()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        kafka = Kafka(folder / "kafka")
-        kafka.prepare()
-        kafka.start()
-        try:
-            for number in range(RUNS):
-                place = folder / str(number)
-                place.mkdir()
-                runs.append(met(place, kafka))
-                print(runs[-1], flush=True)
-        finally:
-            kafka.kill()
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        own_kafka(Path(folder) / "kafka") as kafka,
+    ):
+        for number in range(RUNS):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            runs.append(met(place, kafka))
+            print(runs[-1], flush=True)
     minutes, memory = [run.seconds / 60 for run in runs], spread([run.megabytes for run in runs])
     cpu = statistics.median(run.cpu for run in runs) / CUSTOMERS / 2 * 1000
     what = f"first contact, {CUSTOMERS:,} customers on either side, {ALIKE:,} of them linked in the end"

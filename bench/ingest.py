@@ -31,7 +31,7 @@ from bench.machine import cpu_seconds, forget_peak, peak_megabytes, ratio, sprea
 from bench.peer.connect import Connect
 from bench.table import Row, command, reached, show
 from syncd.crm.kafka import CHUNK, FETCH_BYTES
-from tests.parts.kafka import Kafka, free_port
+from tests.parts.kafka import Kafka, free_port, own_kafka
 from tests.parts.postgres import Postgres
 from tests.parts.world import World
 
@@ -170,11 +170,9 @@ async def until(url: str, statement: str, wanted: object) -> None:
 
 
 class Bench:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.kafka, self.postgres = Kafka(folder / "kafka"), Postgres(folder / "postgres")
-        self.kafka.prepare()
-        self.kafka.start()
+    def __init__(self, folder: Path, kafka: Kafka) -> None:
+        self.folder, self.kafka = folder, kafka
+        self.postgres = Postgres(folder / "postgres")
         self.port = free_port()
         self.postgres.listen(self.port)
         self.number = 0
@@ -185,7 +183,6 @@ class Bench:
     def close(self) -> None:
         if self.worker is not None:
             self.worker.stop()
-        self.kafka.kill()
         self.postgres.stop()
 
     def database(self, name: str) -> str:
@@ -297,8 +294,11 @@ def say(name: str, run: Run) -> None:
 
 def measure() -> list[Row]:
     found: dict[str, list[Run]] = {name: [] for name in os.environ.get("BENCH_ONLY", "connect,syncd").split(",")}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        bench = Bench(Path(folder))
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        own_kafka(Path(folder) / "kafka") as kafka,
+    ):
+        bench = Bench(Path(folder), kafka)
         try:
             for number in range(WARM_UPS + RUNS):
                 for name, runs in found.items():

@@ -30,7 +30,7 @@ from bench.machine import ratio, spread
 from bench.sweep import sweep
 from bench.table import Row, command, reached, show
 from syncd.core.crowd import MOMENT_MS
-from tests.parts.kafka import Kafka
+from tests.parts.kafka import Kafka, own_kafka
 from tests.parts.postgres import Postgres
 from tests.parts.world import World, eventually, http
 from tests.system.test_day import customer
@@ -218,15 +218,9 @@ def beside_sweeps(folder: Path, kafka: Kafka) -> Iterator[Row]:
 
 
 def measure() -> list[Row]:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, own_kafka(Path(name) / "kafka") as kafka:
         folder = Path(name)
-        kafka = Kafka(folder / "kafka")
-        kafka.prepare()
-        kafka.start()
-        try:
-            return [*beside_nothing_and_a_crowd(folder, kafka), *beside_sweeps(folder, kafka)]
-        finally:
-            kafka.kill()
+        return [*beside_nothing_and_a_crowd(folder, kafka), *beside_sweeps(folder, kafka)]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import asyncpg
 
 from bench.machine import peak_megabytes, ratio, spread
 from bench.table import Row, command, reached, show
-from tests.parts.kafka import Kafka, free_port
+from tests.parts.kafka import free_port, own_kafka
 from tests.parts.postgres import Postgres
 from tests.parts.world import SYNCD, World
 
@@ -92,11 +92,9 @@ def is_ready(port: int) -> bool:
 def measure() -> list[Row]:
     help_seconds()
     helped, bare = zip(*((help_seconds(), python_seconds(NOTHING)) for _ in range(RUNS)), strict=True)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, own_kafka(Path(name) / "kafka") as kafka:
         folder = Path(name)
-        kafka, postgres = Kafka(folder / "kafka"), Postgres(folder / "pg")
-        kafka.prepare()
-        kafka.start()
+        postgres = Postgres(folder / "pg")
         world = World(folder, kafka.address, postgres.url, "start", customers=1_000, calls_per_minute=600)
         try:
             world.start()
@@ -110,7 +108,6 @@ def measure() -> list[Row]:
                 imported.append(python_seconds(LIBRARIES))
         finally:
             world.close()
-            kafka.kill()
             postgres.stop()
     seconds, megabytes = [row[0] for row in found], [row[1] for row in found]
     return [

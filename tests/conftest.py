@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.parts.kafka import CannotStart, Kafka
+from tests.parts.kafka import CannotStart, Kafka, own_kafka
 
 # The machine is shared: how long an example takes says nothing.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,11 +40,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 @pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka) -> Iterator[Kafka]:
     """A broker that may be killed; ``kafka`` has seen to it that there is one to be had."""
-    own = Kafka(tmp_path_factory.mktemp("own-kafka"))
-    own.prepare()
-    own.start()
-    yield own
-    own.kill()
+    with own_kafka(tmp_path_factory.mktemp("own-kafka")) as own:
+        yield own
 
 
 @pytest.fixture(scope="session")

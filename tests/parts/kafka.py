@@ -13,7 +13,8 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -140,6 +141,18 @@ class Kafka:
             except OSError:
                 time.sleep(0.1)
         raise CannotStart("Kafka did not come up within 90 s")
+
+
+@contextmanager
+def own_kafka(folder: Path) -> Iterator[Kafka]:
+    """A broker that runs, and may be killed."""
+    own = Kafka(folder)
+    own.prepare()
+    own.start()
+    try:
+        yield own
+    finally:
+        own.kill()
 
 
 if __name__ == "__main__":

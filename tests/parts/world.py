@@ -39,8 +39,8 @@ def http(method: str, url: str, body: object = None, headers: Mapping[str, str] 
         return json.loads(response.read() or b"null")
 
 
-def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
-    """The first true answer of the probe; fails with its last answer."""
+def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0, every: float = 0.05) -> T:
+    """The first true answer of the probe, asked ``every`` seconds at most; fails with its last answer."""
     deadline = time.monotonic() + seconds
     while True:
         asked = time.monotonic()
@@ -49,7 +49,7 @@ def eventually(probe: Callable[[], T], what: str, seconds: float = 30.0) -> T:
             return last
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}; last answer: {last!r}")
-        time.sleep(max(0.05, time.monotonic() - asked))  # a probe that costs much is asked seldom
+        time.sleep(max(every, time.monotonic() - asked))  # a probe that costs much is asked seldom
 
 
 class Process:
