@@ -64,6 +64,8 @@ class _Queued:
     fence: int = 0
     leased_until: Millis = Millis(0)
     trace: str | None = None
+    shown: Millis = Millis(0)
+    """When the last page was asked for that showed it while it waited."""
 
 
 Found = TypeVar("Found")
@@ -430,7 +432,7 @@ class MemoryUnit:
         ]
         claims = []
         if turn is not None:
-            due.sort(key=lambda item: (not self._is_shown(item[1], turn), *item[:2]))
+            due.sort(key=lambda item: (item[2].shown <= turn.fresh, *item[:2]))
         else:
             due.sort(key=lambda item: item[:2])
         for since, subject, queued in due[:limit]:
@@ -507,7 +509,7 @@ class MemoryUnit:
             is_new = turn.listed <= queued.due <= now and self._is_linked(subject)
             if queued.stage is Stage.DECIDE:
                 deciding += is_new
-            elif self._is_shown(subject, turn):
+            elif queued.shown > turn.fresh:
                 shown += queued.due <= now
             else:
                 unshown += is_new and queued.leased_until <= now
@@ -524,9 +526,11 @@ class MemoryUnit:
             known = self._table("readings").get(subject)
             if known is None or known.asked < reading.asked:
                 self._put("readings", subject, reading)
+            queued = replace(queued, shown=max(queued.shown, reading.asked))
             if queued.stage is Stage.CALL:
-                self._put("queue", subject, replace(queued, due=reading.answered))
+                queued = replace(queued, due=reading.answered)
                 self.rung.add(Loop.PUSH)
+            self._put("queue", subject, queued)
 
     async def reading_of(self, subject: Subject) -> Reading | None:
         return self._table("readings").get(subject)
@@ -536,13 +540,10 @@ class MemoryUnit:
             self._drop("readings", subject)
 
     def _has_turn(self, subject: str, queued: _Queued, turn: Turn) -> bool:
-        if turn.is_only_for_shown or self._is_shown(subject, turn):
-            return self._is_shown(subject, turn)
+        is_shown = queued.shown > turn.fresh
+        if turn.is_only_for_shown or is_shown:
+            return is_shown
         return queued.due < turn.listed or queued.due <= turn.late or not self._is_linked(subject)
-
-    def _is_shown(self, subject: str, turn: Turn) -> bool:
-        reading = self._table("readings").get(subject)
-        return reading is not None and reading.asked > turn.fresh
 
     def _is_linked(self, subject: str) -> bool:
         side, _, crm_id = subject.partition(":")

@@ -137,7 +137,9 @@ CALLS = QUEUE.c.stage == Stage.CALL.value
 
 
 def _is_linked(subject: ColumnElement[str]) -> ColumnElement[bool]:
-    return subject.startswith("crm:") & exists().where(LINKS.c.crm_id == func.substr(subject, 5))
+    # Looked up one by one: of an EXISTS PostgreSQL may make a table of all links.
+    link = select(LINKS.c.crm_id).where(LINKS.c.crm_id == func.substr(subject, 5)).scalar_subquery()
+    return subject.startswith("crm:") & link.is_not(None)
 
 
 LINKED = _is_linked(QUEUE.c.subject)
@@ -201,11 +203,10 @@ CLAIMABLE = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, of=QUEUE)
 )
-SHOWN = exists().where(READINGS.c.subject == QUEUE.c.subject, READINGS.c.asked > bindparam("fresh"))
-_SHOWN_FIRST = CLAIMABLE.order_by(None).order_by(case((SHOWN, 0), else_=1), QUEUE.c.since)
-CLAIMABLE_SHOWN = _SHOWN_FIRST.where(SHOWN)
-CLAIMABLE_IN_TURN = _SHOWN_FIRST.where(
-    or_(SHOWN, QUEUE.c.due < bindparam("listed"), QUEUE.c.due <= bindparam("late"), not_(LINKED))
+SHOWN = QUEUE.c.shown > bindparam("fresh")
+CLAIMABLE_SHOWN = CLAIMABLE.where(SHOWN)
+CLAIMABLE_UNSHOWN = CLAIMABLE.where(
+    not_(SHOWN), or_(QUEUE.c.due < bindparam("listed"), QUEUE.c.due <= bindparam("late"), not_(LINKED))
 )
 
 
@@ -813,6 +814,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
                 "generation": 1,
                 "fence": 0,
                 "leased_until": 0,
+                "shown": 0,
             }
             for subject in dict.fromkeys(subjects)
         ]
@@ -831,13 +833,18 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         turn: Turn | None = None,
         only: Collection[Subject] | None = None,
     ) -> list[Claim]:
-        query, chosen = CLAIMABLE, dict[str, Any]()
+        asked: dict[str, Any] = {"stage": stage.value, "now": now}
+        queries = [CLAIMABLE]
         if turn is not None:
-            query = CLAIMABLE_SHOWN if turn.is_only_for_shown else CLAIMABLE_IN_TURN
-            chosen = {"fresh": turn.fresh, "listed": turn.listed, "late": turn.late}
+            queries = [CLAIMABLE_SHOWN] if turn.is_only_for_shown else [CLAIMABLE_SHOWN, CLAIMABLE_UNSHOWN]
+            asked |= {"fresh": turn.fresh, "listed": turn.listed, "late": turn.late}
         if only is not None:
-            query = query.where(among(self._dialect, QUEUE.c.subject))
-            chosen |= ids_of(self._dialect, only)
+            queries = [query.where(among(self._dialect, QUEUE.c.subject)) for query in queries]
+            asked |= ids_of(self._dialect, only)
+        rows = list[Any]()
+        for query in queries:
+            if len(rows) < limit:
+                rows += await self._rows(query, most=limit - len(rows), **asked)
         claims = [
             Claim(
                 Subject(row.subject),
@@ -848,7 +855,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
                 row.attempts,
                 row.trace,
             )
-            for row in await self._rows(query, stage=stage.value, now=now, most=limit, **chosen)
+            for row in rows
         ]
         if claims:
             rows = [
@@ -913,17 +920,21 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         by_id = {reading.ion_id: reading for reading in readings}
         linked = QUEUE.c.subject == literal("crm:").concat(LINKS.c.crm_id)
         is_free = (QUEUE.c.due <= now) & (QUEUE.c.leased_until <= now)
-        due = select(QUEUE.c.subject, QUEUE.c.stage, LINKS.c.ion_id).where(
+        due = select(QUEUE.c.subject, QUEUE.c.stage, QUEUE.c.due, QUEUE.c.shown, LINKS.c.ion_id).where(
             linked, among(self._dialect, LINKS.c.ion_id), is_free
         )
         # Who is locked is being worked on: to wait for it here would be to wait for each other.
         due = due.with_for_update(skip_locked=True, of=QUEUE)
         rows = await self._rows(due, **ids_of(self._dialect, by_id))
         await self._keep([(row.subject, by_id[row.ion_id]) for row in rows])
-        shown = [(row.subject, by_id[row.ion_id]) for row in rows if row.stage == Stage.CALL.value]
-        if shown:
-            self.rung.add(Loop.PUSH)
-            await self._update(QUEUE, [{"subject": who, "due": r.answered} for who, r in shown])
+        shown = []
+        for row in rows:
+            reading, waits_anew = by_id[row.ion_id], row.stage == Stage.CALL.value
+            due_at = reading.answered if waits_anew else row.due
+            shown.append({"subject": row.subject, "due": due_at, "shown": max(row.shown, reading.asked)})
+            if waits_anew:
+                self.rung.add(Loop.PUSH)
+        await self._update(QUEUE, shown)
 
     async def _keep(self, readings: Sequence[tuple[str, Reading]]) -> None:
         rows = [

@@ -228,10 +228,13 @@ QUEUE = Table(
     big("fence"),
     big("leased_until"),
     word("trace", nullable=True),
+    big("shown", server_default="0"),
     Index(None, "stage", "due"),
+    Index(None, "stage", "shown"),
     Index(None, "since"),
 )
-"""Which customers to look at. Nothing else is in it: what to do is derived from the records."""
+"""Which customers to look at; what to do is derived from the records. ``shown``: when the last page of a listing was
+asked for that showed the customer while it waited, and 0 before."""
 
 HOLDS = Table(
     "holds",

@@ -349,6 +349,37 @@ async def test_to_look_for_one_customer_is_not_to_go_through_all_links(postgres_
     await engine.dispose()
 
 
+async def test_to_look_at_a_crowd_is_to_look_at_each_of_it_a_few_times(postgres_url: str) -> None:
+    """PostgreSQL knows of times what it was a minute ago. It took it that hardly anybody had been shown, and went
+    through all who were for each of them: 3.6 s with 5,000, and an edit that goes before them waited as long."""
+    engine, crowd, long_ago = make_engine(postgres_url), 400, Millis(NOW - 60_000)
+    await schema.upgrade(engine)
+    store = SqlStore(engine, Seal([KEY]))
+
+    async def show_all(unit: Unit, now: Millis) -> None:
+        await unit.keep_readings([a_reading(f"7-{number}", now) for number in range(crowd)], now)
+
+    async with store.begin() as unit:
+        for number in range(crowd):
+            await unit.add_link(replace(LINK, crm_id=CrmId(f"C{number}"), ion_id=IonId(f"7-{number}")))
+        await unit.enqueue([Subject(f"crm:C{number}") for number in range(crowd)], long_ago)
+        for claim in await unit.claim(Stage.DECIDE, long_ago, 60_000, crowd):
+            await unit.finish(claim, Again(long_ago, Stage.CALL))
+        await show_all(unit, long_ago)
+    async with engine.begin() as connection:
+        await connection.execute(text("ANALYZE"))
+    async with store.begin() as unit:
+        await show_all(unit, NOW)
+    later, turn = Millis(NOW + 1_000), Turn(NOW, Millis(NOW - 9_000), Millis(0))
+    async with store.begin() as unit:
+        assert await unit.crowd(turn, later, 2 * crowd) == Crowd(deciding=0, unshown=0, shown=crowd)
+        assert len(await unit.claim(Stage.CALL, later, 1_000, 4, turn)) == 4
+        walked = text("SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables")
+        # Versions of a row that are over are counted too, and each has had five.
+        assert (await unit._connection.execute(walked)).scalar_one() < 20 * crowd
+    await engine.dispose()
+
+
 async def test_who_was_rejected_is_remembered_by_both(store: Store) -> None:
     mine, theirs = customer(Side.CRM, "C1"), customer(Side.ION, "7")
     async with store.begin() as unit:
