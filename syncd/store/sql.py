@@ -841,10 +841,10 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
         if only is not None:
             queries = [query.where(among(self._dialect, QUEUE.c.subject)) for query in queries]
             asked |= ids_of(self._dialect, only)
-        rows = list[Any]()
+        due = list[Any]()
         for query in queries:
-            if len(rows) < limit:
-                rows += await self._rows(query, most=limit - len(rows), **asked)
+            if len(due) < limit:
+                due += await self._rows(query, most=limit - len(due), **asked)
         claims = [
             Claim(
                 Subject(row.subject),
@@ -855,7 +855,7 @@ class SqlUnit(CatalogueRows, LicenceRows, OrderRows):
                 row.attempts,
                 row.trace,
             )
-            for row in rows
+            for row in due
         ]
         if claims:
             rows = [
